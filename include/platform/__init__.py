@@ -1,0 +1,1 @@
+"""Words, paths, settings and policy that every workflow shares, each defined once."""

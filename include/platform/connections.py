@@ -1,0 +1,20 @@
+"""Connection ids. Each is resolved by Airflow's secrets backend; none is read at parse time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+AWS: Final = "aws_default"
+"""AWS itself. Locally its ``endpoint_url`` points at the stand-ins."""
+
+WAREHOUSE_BUILD: Final = "warehouse_build"
+"""Where dbt builds and products are published: ``redshift`` in production, ``duckdb`` on a laptop."""
+
+ZERO_ETL_TICKIT: Final = "zero_etl_tickit"
+"""The zero-ETL integration of the TICKIT source: integration id, target database, Redshift workgroup or cluster."""
+
+AIRFLOW_API: Final = "airflow_api"
+"""This environment's own REST API, for ``configure_platform``."""
+
+ALERTS_FAILURES: Final = "alerts_failures"
+"""Where failures and missed deadlines are told: ``aws`` (SNS topic), ``http`` (webhook); absent means the log only."""

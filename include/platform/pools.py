@@ -1,0 +1,8 @@
+"""Pools, each named for the resource it guards. Sizes are in ``airflow_settings.yaml``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+WAREHOUSE_BUILD: Final = "warehouse_build"
+"""Slots for tasks that open the warehouse for building: one on DuckDB, which has one writer."""

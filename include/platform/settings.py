@@ -1,0 +1,109 @@
+"""Deployment settings: Airflow configuration options of the section ``[data_platform]``.
+
+MWAA sets them as configuration options (``data_platform.bucket``), Astro and the laptop as environment variables
+(``AIRFLOW__DATA_PLATFORM__BUCKET``). They are read from the environment only, so that reading them at parse time touches nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+_PREFIX = "AIRFLOW__DATA_PLATFORM__"
+
+
+class SettingsError(ValueError):
+    """A deployment setting is missing or malformed."""
+
+
+class DbtExecution(StrEnum):
+    """How a dbt graph becomes Airflow tasks."""
+
+    GRAPH = "graph"
+    """One dbt process for the whole graph in one task; each model is an asset event. The default."""
+
+    WATCHER = "watcher"
+    """Cosmos: one dbt process, one (deferrable) task per model that watches it."""
+
+    LOCAL = "local"
+    """Cosmos: one dbt process per model; for warehouses where a model takes minutes."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All deployment settings, validated.
+
+    Attributes:
+        bucket: S3 bucket for dbt's run state and documentation.
+        warehouse_venv: the environment with dbt and Soda; tasks call it as a subprocess.
+        scratch_dir: fast local disk of the worker; may vanish between tasks.
+        dbt_execution: `graph` (one task), or `watcher` or `local` (one Cosmos task per model).
+        dbt_threads: models that dbt builds at once.
+        zero_etl_poll_seconds: time between two looks at the integration's checkpoint; each keeps Redshift Serverless awake.
+        zero_etl_min_interval_seconds: least time between two builds started by a moved checkpoint.
+        zero_etl_history_mode: whether `sales` and `listing` replicate in history mode; without it their facts rebuild in full.
+        publish_grace_seconds: how long an old published version stays readable.
+    """
+
+    bucket: str = "data-platform"
+    warehouse_venv: Path = Path("/usr/local/airflow/warehouse-venv")
+    scratch_dir: Path = Path(tempfile.gettempdir()) / "data-platform"
+    dbt_execution: DbtExecution = DbtExecution.GRAPH
+    dbt_threads: int = 4
+    zero_etl_poll_seconds: float = 15.0
+    zero_etl_min_interval_seconds: float = 15.0
+    zero_etl_history_mode: bool = True
+    publish_grace_seconds: float = 3600.0
+
+    @property
+    def dbt_executable(self) -> Path:
+        """The dbt command of the warehouse environment."""
+        return self.warehouse_venv / "bin" / "dbt"
+
+
+def _allowed(kind: Any) -> str:
+    if kind is _boolean:
+        return "true or false"
+    return f"one of {[str(e) for e in kind]}" if issubclass(kind, StrEnum) else f"a value of type {kind.__name__}"
+
+
+def _boolean(raw: str) -> bool:
+    """Airflow's own spellings of true and false (`airflow.configuration`)."""
+    value = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}.get(raw.strip().lower())
+    if value is None:
+        raise ValueError(raw)
+    return value
+
+
+def load_settings(environ: dict[str, str] | None = None) -> Settings:
+    """Read the settings from ``environ`` (default: the process's).
+
+    Raises:
+        SettingsError: a value can't be read; the message names the option, the value and what is allowed.
+    """
+    source = dict(os.environ) if environ is None else environ
+    values: dict[str, Any] = {}
+    for option in fields(Settings):
+        raw = source.get(_PREFIX + option.name.upper())
+        if not raw:
+            continue
+        kind: Any = Path if isinstance(option.default, Path) else type(option.default)
+        if kind is bool:
+            kind = _boolean
+        try:
+            values[option.name] = kind(raw)
+        except ValueError as error:
+            raise SettingsError(
+                f"option data_platform.{option.name}: expected {_allowed(kind)}, found {raw!r}"
+            ) from error
+    settings = Settings(**values)
+    for name in ("dbt_threads", "zero_etl_poll_seconds", "zero_etl_min_interval_seconds", "publish_grace_seconds"):
+        if getattr(settings, name) <= 0:
+            raise SettingsError(
+                f"option data_platform.{name}: expected a number above 0, found {getattr(settings, name)!r}"
+            )
+    return settings

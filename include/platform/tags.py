@@ -1,0 +1,16 @@
+"""Tags, an enumeration: a tag that is not here is a typing mistake."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Tag(StrEnum):
+    """What a DAG is about (domain) and what it does (kind)."""
+
+    FINANCE = "finance"
+    PLATFORM = "platform"
+
+    CONFIGURATION = "configuration"
+    DBT = "dbt"
+    ZERO_ETL = "zero-etl"
