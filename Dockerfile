@@ -1,0 +1,14 @@
+# Astro Runtime 3.3-6 is Airflow 3.3.1; the tag names Python 3.12 because the default (3.14) can't run dbt below 1.12.
+FROM astrocrpublic.azurecr.io/runtime:3.3-6-python-3.12
+
+# The warehouse environment (dbt and Soda), from the same hash-checked lock as on the laptop and on MWAA.
+COPY locks/warehouse.txt /tmp/locks/warehouse.txt
+RUN python -m venv /usr/local/airflow/warehouse-venv \
+    && /usr/local/airflow/warehouse-venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /tmp/locks/warehouse.txt
+
+ENV AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV=/usr/local/airflow/warehouse-venv \
+    AIRFLOW__DATA_PLATFORM__BUCKET=data-platform \
+    AIRFLOW__DATA_PLATFORM__ZERO_ETL_POLL_SECONDS=2 \
+    AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL=10 \
+    AIRFLOW__OPENLINEAGE__DISABLED=True \
+    DO_NOT_TRACK=1

@@ -1,0 +1,1 @@
+"""The AWS stand-in: moto's server, one request at a time."""

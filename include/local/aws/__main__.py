@@ -1,0 +1,45 @@
+"""Runs the AWS stand-in: ``python -m include.local.aws --port P --home DIR``. Its state is in memory only."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from include.local.aws.server import PortTakenError, make_aws_server, make_buckets
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m include.local.aws", description=__doc__)
+    parser.add_argument("--port", type=int, default=4566)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--home", type=Path, default=Path(".local/aws"), help="where objects too large for memory go")
+    parser.add_argument(
+        "--bucket", action="append", default=[], help="S3 bucket to make before it is ready; repeatable"
+    )
+    options = parser.parse_args(arguments)
+    options.home.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(options.home)  # moto spools large objects to temporary files
+    try:
+        server = make_aws_server(options.host, options.port)
+    except PortTakenError as error:
+        print(error, file=sys.stderr)
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    make_buckets(options.bucket)
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    print(f"ready on http://{options.host}:{server.server_port}", flush=True)
+    stop.wait()
+    server.shutdown()
+    server.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

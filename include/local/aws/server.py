@@ -1,0 +1,71 @@
+"""Moto's server behind a global request lock.
+
+Moto's backends are plain Python objects without locks of their own: two requests at once can lose an update or see
+half of one. One request at a time makes conditional writes (S3 ``If-None-Match``, DynamoDB conditions) as atomic as
+they are on AWS. **All state is in memory, as moto keeps it: it ends with the process.**
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING
+
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+RESET_PATH = "/moto-api/reset"
+"""POST here forgets everything."""
+
+
+class PortTakenError(RuntimeError):
+    """The port is in use."""
+
+
+class OneAtATime:
+    """Passes requests on one by one. ``GET /health`` is answered at once, whatever is going on."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if environ["PATH_INFO"] == "/health":
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps({"status": "ok"}).encode()]
+        with self._lock:
+            return list(self._application(environ, start_response))  # the answer too is made under the lock
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log no successful request: Airflow makes several a second."""
+
+
+def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
+    """Bind the server; ``serve_forever`` runs it. Port 0 asks for a free one, ``server_port`` tells which.
+
+    Raises:
+        PortTakenError: something else listens there.
+    """
+    application = OneAtATime(DomainDispatcherApplication(create_backend_app))
+    try:
+        return make_server(host, port, application, threaded=True, request_handler=_QuietHandler)
+    except (OSError, SystemExit) as error:  # werkzeug prints the reason and exits
+        raise PortTakenError(
+            f"port {port} on {host}: expected it free, found it taken; stop what listens there or choose another with --port"
+        ) from error
+
+
+def make_buckets(names: Iterable[str]) -> None:
+    """Make S3 buckets, as infrastructure code does on AWS, before the first request is served."""
+    from moto.s3.models import s3_backends
+
+    for name in names:
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(name, "us-east-1")

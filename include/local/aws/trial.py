@@ -1,0 +1,38 @@
+"""An AWS stand-in of one's own, for tests and benchmarks: a process beside the caller, on a free port, gone afterwards.
+
+A process and not a thread, because moto keeps its state once per process: two servers in one would share buckets.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from include.platform.paths import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@contextmanager
+def trial_aws(buckets: Iterable[str] = ()) -> Iterator[str]:
+    """Serve AWS with these S3 buckets and yield the endpoint's URL.
+
+    Raises:
+        RuntimeError: it did not start.
+    """
+    wanted = [word for bucket in buckets for word in ("--bucket", bucket)]
+    with tempfile.TemporaryDirectory(prefix="aws-") as home:
+        command = [sys.executable, "-m", "include.local.aws", "--port", "0", "--home", home, *wanted]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT) as process:
+            assert process.stdout
+            try:
+                ready = process.stdout.readline()
+                if not ready.startswith("ready on "):
+                    raise RuntimeError(f"the AWS stand-in did not start: it said {ready!r}; its error is above")
+                yield ready.removeprefix("ready on ").strip()
+            finally:
+                process.terminate()

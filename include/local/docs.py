@@ -1,0 +1,122 @@
+"""The generated parts of the documentation: ``make docs`` writes them, a test holds that they are fresh.
+
+A part stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from include.platform.paths import PROJECT_ROOT
+from include.platform.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def workflows(root: Path) -> str:
+    """One row per DAG: its file and the first sentence of its docstring."""
+    rows = ["| Workflow | |", "|---|---|"]
+    for path in sorted((root / "dags").rglob("*.py")):
+        page = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        prose = " ".join(page.split("\n\n")[1].split())
+        sentence = re.split(r"(?<=[.:;])\s", prose)[0].rstrip(":;")
+        rows.append(f"| [`{path.stem}`]({path.relative_to(root)}) | {sentence} |")
+    return "\n".join(rows)
+
+
+def settings(_root: Path) -> str:
+    """One row per deployment setting: option, default, meaning."""
+    documentation = inspect.getdoc(Settings) or ""
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+)$", documentation, re.MULTILINE))
+    rows = ["| Option | Default | Meaning |", "|---|---|---|"]
+    for option in fields(Settings):
+        default = "the system's temporary folder" if option.name == "scratch_dir" else f"`{option.default}`"
+        rows.append(f"| `data_platform.{option.name}` | {default} | {meanings[option.name]} |")
+    return "\n".join(rows)
+
+
+def benchmarks(root: Path) -> str:
+    """One row per result in ``build/bench``: what was measured, its figure, the baseline's, the ratio."""
+    rows = ["| Benchmark | What | Median | Baseline | Ratio |", "|---|---|---|---|---|"]
+    for path in sorted((root / "build" / "bench").glob("*.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        baseline = f"{told['baseline_median']:.3g} {told['unit']} ({told['baseline']})"
+        rows.append(
+            f"| `{told['name']}` | {told['what']} | {told['median']:.3g} {told['unit']} | {baseline} | {told['ratio']:.2f} |"
+        )
+    return "\n".join(rows)
+
+
+def demo(root: Path) -> str:
+    """What the last `make demo` showed."""
+    told = json.loads((root / "build" / "demo.json").read_text(encoding="utf-8"))
+    if not told["ok"]:
+        raise ValueError("build/demo.json: expected a demo that held, found one that failed; run `make demo`")
+    finance = told["parts"]["finance"]
+    lines = [f"{'DAG run':30} {'started by':16} {'state':8} seconds"]
+    lines += [f"{run['dag_id']:30} {run['run_type']:16} {run['state']:8} {run['seconds']:7.1f}" for run in told["runs"]]
+    sale = finance["sale"]
+    counted = f"{sale['sales_before']} → {sale['sales_after']} sales of {sale['event']}"
+    lines += [
+        "",
+        f"One new sale in the source is in the published report after {finance['sale_to_report_seconds']} s: {counted}",
+    ]
+    lines += ["", f"{'quarter':9} {'':2} {'top event':32} {'sales':>6} {'revenue':>12}"]
+    for top in finance["top_events"]:
+        event, revenue = top["event"] or "(unknown)", float(top["revenue"])
+        lines.append(
+            f"{top['year']} Q{top['quarter']}   {top['rank']:2} {event:32.32} {top['sales']:6} {revenue:12,.2f}"
+        )
+    lines += [
+        "",
+        f"{'ok' if told['ok'] else 'FAILED'} after {told['seconds']} s, {told['peak_memory_mib']} MiB at most",
+    ]
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+HELD: dict[str, tuple[str, Callable[[Path], str]]] = {
+    "workflows": ("README.md", workflows),
+    "settings": ("docs/deploy.md", settings),
+}
+"""Parts that a test compares: name, file, function."""
+
+MEASURED: dict[str, tuple[str, str, Callable[[Path], str]]] = {
+    "build/demo.json": ("demo", "README.md", demo),
+    "build/bench/demo.json": ("bench", "README.md", benchmarks),
+}
+"""Parts that come from a run on one machine: the file they need, then name, file, function."""
+
+
+def replace_part(text: str, name: str, content: str) -> str:
+    """``text`` with the part ``name`` replaced.
+
+    Raises:
+        ValueError: the markers are missing.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"expected the markers {begin} and {end} once each")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+
+
+def write_docs(root: Path = PROJECT_ROOT) -> list[str]:
+    """Write every part; returns the names of those that changed."""
+    changed = []
+    measured = {name: (file, render) for needed, (name, file, render) in MEASURED.items() if (root / needed).exists()}
+    parts = {**HELD, **measured}
+    for name, (file, render) in parts.items():
+        path = root / file
+        before = path.read_text(encoding="utf-8")
+        after = replace_part(before, name, render(root))
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            changed.append(name)
+    return changed

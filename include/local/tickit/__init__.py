@@ -1,0 +1,1 @@
+"""TICKIT, the ticket marketplace of the AWS post: its schema, a generator and a loader of its files."""
