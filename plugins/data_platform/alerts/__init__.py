@@ -1,0 +1,1 @@
+"""Telling people that something failed or is late, behind one interface."""
