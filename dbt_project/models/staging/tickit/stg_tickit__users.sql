@@ -1,0 +1,20 @@
+select
+    cast(userid as integer) as userid,
+    cast(username as varchar(8)) as username,
+    cast(firstname as varchar(30)) as firstname,
+    cast(lastname as varchar(30)) as lastname,
+    cast(city as varchar(30)) as city,
+    cast(state as varchar(2)) as state,
+    cast(email as varchar(100)) as email,
+    cast(phone as varchar(14)) as phone,
+    {{ flag('likesports') }} as likesports,
+    {{ flag('liketheatre') }} as liketheatre,
+    {{ flag('likeconcerts') }} as likeconcerts,
+    {{ flag('likejazz') }} as likejazz,
+    {{ flag('likeclassical') }} as likeclassical,
+    {{ flag('likeopera') }} as likeopera,
+    {{ flag('likerock') }} as likerock,
+    {{ flag('likevegas') }} as likevegas,
+    {{ flag('likebroadway') }} as likebroadway,
+    {{ flag('likemusicals') }} as likemusicals
+from {{ source('ops', 'users') }}
