@@ -1,0 +1,221 @@
+"""Publishing by file: readers see the version before or the new one, whatever happens to the publisher."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from include.warehouse.connection import DuckDbConnection
+from include.warehouse.exceptions import PublishFailed
+from include.warehouse.products import Product
+from include.warehouse.publish import Publication, publish
+
+PRODUCT = Product("finance", ("rpt_a", "rpt_b"))
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def warehouse(tmp_path):
+    return DuckDbConnection(tmp_path / "work.duckdb", tmp_path / "published", {})
+
+
+def build(warehouse, number, rows=3):
+    """Both relations hold the same number, so that a reader can tell a mix."""
+    with duckdb.connect(str(warehouse.path)) as connection:
+        connection.execute("create schema if not exists build_finance")
+        for relation in ("rpt_a", "rpt_b", "unpublished"):
+            connection.execute(
+                f"create or replace table build_finance.{relation} as select {number} as number, md5(i::varchar) as filler "
+                f"from range({rows}) r(i)"
+            )
+
+
+def read(warehouse):
+    """What one reader sees at one time."""
+    with duckdb.connect(str(warehouse.published_dir / "finance_products.duckdb"), read_only=True) as connection:
+        return connection.execute(
+            "select (select max(number) from finance.rpt_a), (select min(number) from finance.rpt_b), source_checkpoint "
+            "from finance._publication"
+        ).fetchone()
+
+
+def test_only_the_published_relations_are_published_with_their_publication(warehouse):
+    build(warehouse, 1)
+    publication = Publication.now("run one", "checkpoint 'seven'")
+
+    publish(warehouse, PRODUCT, publication)
+
+    with duckdb.connect(str(warehouse.published_dir / "finance_products.duckdb"), read_only=True) as connection:
+        relations = connection.execute(
+            "select table_schema || '.' || table_name from information_schema.tables order by 1"
+        ).fetchall()
+        told = connection.execute("select * from finance._publication").fetchall()
+    assert relations == [("finance._publication",), ("finance.rpt_a",), ("finance.rpt_b",)]
+    assert told == [
+        (publication.version, "run one", "checkpoint 'seven'", publication.published_at.replace(tzinfo=None))
+    ]
+
+
+def test_readers_see_one_version_while_others_are_published(warehouse):
+    build(warehouse, 0)
+    publish(warehouse, PRODUCT, Publication.now("run", "0"))
+    seen, errors, stop = set(), [], threading.Event()
+    reader = (
+        "import sys, duckdb\n"
+        "for _ in sys.stdin:\n"
+        "    with duckdb.connect(sys.argv[1], read_only=True) as c:\n"
+        "        print(*c.execute('select (select max(number) from finance.rpt_a), (select min(number) from finance.rpt_b), "
+        "source_checkpoint from finance._publication').fetchone(), flush=True)\n"
+    )
+
+    def keep_reading():  # another process: within one, DuckDB would hand out the file it has open
+        process = subprocess.Popen(
+            [sys.executable, "-c", reader, str(warehouse.published_dir / "finance_products.duckdb")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        while not stop.is_set():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            answer = process.stdout.readline().split()
+            (seen.add if len(set(answer)) == 1 else errors.append)(tuple(answer))
+        process.stdin.close()
+        process.wait()
+
+    threads = [threading.Thread(target=keep_reading) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 16):
+        build(warehouse, number)
+        publish(warehouse, PRODUCT, Publication.now("run", str(number)))
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    assert len(seen) > 3
+
+
+def test_publishing_twice_is_harmless(warehouse):
+    build(warehouse, 1)
+    publication = Publication.now("run", "1")
+
+    publish(warehouse, PRODUCT, publication)
+    publish(warehouse, PRODUCT, publication)
+
+    assert read(warehouse) == (1, 1, "1")
+    assert [file.name for file in warehouse.published_dir.iterdir()] == ["finance_products.duckdb"]
+
+
+def test_a_relation_that_was_never_built_leaves_the_version_before(warehouse):
+    build(warehouse, 1)
+    publish(warehouse, PRODUCT, Publication.now("run", "1"))
+
+    with pytest.raises(PublishFailed, match=r"(?s)rpt_new.*Readers still see the version before"):
+        publish(warehouse, Product("finance", ("rpt_a", "rpt_new")), Publication.now("run", "2"))
+
+    assert read(warehouse) == (1, 1, "1")
+    assert [file.name for file in warehouse.published_dir.iterdir()] == ["finance_products.duckdb"]
+
+
+def test_a_product_without_relations_is_refused(warehouse):
+    with pytest.raises(PublishFailed, match="found none in the manifest"):
+        publish(warehouse, Product("finance", ()), Publication.now("run", "1"))
+
+
+PUBLISHER = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import duckdb
+from include.warehouse import publish as module
+from include.warehouse.connection import DuckDbConnection
+from include.warehouse.products import Product
+
+home, line = Path(sys.argv[2]), 0
+warehouse = DuckDbConnection(home / "work.duckdb", home / "published", {})
+
+def publish(number, die_at):
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        if frame.f_code.co_filename != module.__file__:
+            return None
+        if event == "line":
+            count += 1
+            if count == die_at:
+                os._exit(9)
+        return trace
+
+    sys.settrace(trace)
+    module.publish(warehouse, Product("finance", ("rpt_a", "rpt_b")), module.Publication.now("run", number))
+    os._exit(0)
+
+def read():
+    with duckdb.connect(str(home / "published" / "finance_products.duckdb"), read_only=True) as connection:
+        print(*connection.execute(
+            "select (select max(number) from finance.rpt_a), (select min(number) from finance.rpt_b), source_checkpoint "
+            "from finance._publication").fetchone(), flush=True)
+    os._exit(0)
+
+def in_child(action, *arguments):
+    child = os.fork()
+    if child == 0:
+        try:
+            action(*arguments)
+        except BaseException as error:
+            print(type(error).__name__, error, file=sys.stderr, flush=True)
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+KILL_AT_EVERY_LINE = """
+while True:
+    line += 1
+    ended = in_child(publish, "2", line)
+    in_child(read)
+    if ended != 9:
+        break
+print("lines", line)
+"""
+
+
+def run_publisher(home, then, **options):
+    arguments = [sys.executable, "-c", PUBLISHER + then, str(ROOT), str(home)]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_publisher_killed_at_any_line_leaves_the_version_before_or_the_new_one(warehouse, tmp_path):
+    build(warehouse, 1)
+    publish(warehouse, PRODUCT, Publication.now("run", "1"))
+    build(warehouse, 2)
+
+    *seen, lines = run_publisher(tmp_path, KILL_AT_EVERY_LINE).stdout.splitlines()
+
+    assert int(lines.removeprefix("lines ")) == len(seen) > 30
+    assert seen == sorted(seen)
+    assert set(seen) == {"1 1 1", "2 2 2"}
+    assert [file.name for file in warehouse.published_dir.iterdir()] == ["finance_products.duckdb"]
+
+
+def test_a_full_disk_leaves_the_version_before_and_says_what_to_do(warehouse, tmp_path):
+    build(warehouse, 1)
+    publish(warehouse, PRODUCT, Publication.now("run", "1"))
+    build(warehouse, 2, rows=200_000)
+
+    limit = (2_000_000, 2_000_000)
+    limited = run_publisher(
+        tmp_path, "in_child(publish, '2', 0)", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    )
+
+    assert "PublishFailed" in limited.stderr
+    assert "If the disk is full, free some space" in limited.stderr
+    assert read(warehouse) == (1, 1, "1")
+    assert [file.name for file in warehouse.published_dir.iterdir()] == ["finance_products.duckdb"]

@@ -1,0 +1,54 @@
+"""Documentation that can drift is generated or checked."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from include.local.docs import HELD, replace_part
+
+
+@pytest.mark.parametrize("name", sorted(HELD))
+def test_a_generated_part_is_fresh(project_root, name):
+    file, render = HELD[name]
+    text = (project_root / file).read_text(encoding="utf-8")
+    assert replace_part(text, name, render(project_root)) == text, "run `make docs`"
+
+
+def documents(root):
+    found = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    assert len(found) > 3
+    return found
+
+
+def test_every_link_of_the_documentation_leads_somewhere(project_root):
+    missing = [
+        (str(path.relative_to(project_root)), target)
+        for path in documents(project_root)
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
+        if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert not missing
+
+
+def test_every_make_command_that_is_named_exists(project_root):
+    makefile = (project_root / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = {
+        name
+        for path in documents(project_root)
+        for name in re.findall(r"`make ([a-z-]+)", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert named <= targets
+
+
+def test_every_dependency_is_explained(project_root):
+    explained = (project_root / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    for file in ("requirements.txt", "requirements-warehouse.txt", "requirements-dev.txt"):
+        for line in (project_root / file).read_text(encoding="utf-8").splitlines():
+            name = re.match(r"[A-Za-z0-9-]+", line)
+            if name and not line.startswith("-r"):
+                known = name[0] in explained or (name[0].startswith("types-") and "types-*" in explained)
+                assert known, f"{name[0]} of {file} is not explained in docs/dependencies.md"

@@ -1,0 +1,35 @@
+"""One local platform for the whole folder: the real processes, in a folder of their own, with little data."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.local.layout import Layout
+from include.local.trial import Trial, trial_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory, project_root) -> Iterator[Trial]:
+    if not Layout().warehouse_venv.is_dir():
+        pytest.fail("the warehouse environment is missing: run `make setup`")
+    dags = tmp_path_factory.mktemp("platform-dags") / "dags"  # a copy: one test changes a DAG while it runs
+    shutil.copytree(project_root / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    options = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",  # the changed DAG is read while its run is under way
+        "AIRFLOW__DATA_PLATFORM__ZERO_ETL_MIN_INTERVAL_SECONDS": "5",
+    }
+    with trial_platform(tmp_path_factory.mktemp("platform"), tickit="small", options=options) as trial:
+        yield trial
+
+
+@pytest.fixture(scope="session")
+def build_dag_file(platform, tmp_path_factory) -> Path:
+    return next(tmp_path_factory.getbasetemp().glob("platform-dags*/dags/warehouse/build_finance_products.py"))

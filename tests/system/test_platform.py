@@ -1,0 +1,352 @@
+"""Every DAG end to end on the local platform: real processes, real HTTP, real dbt. The tests build on each other, in this order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from decimal import Decimal
+
+import psutil
+import pytest
+import requests
+
+from include.local.demo.finance import BUILD, newest_sale, read_published, sell_one_more
+from include.local.demo.runs import DemoError
+from include.local.processes import marked_processes
+from include.platform.airflow_api import AirflowApiError, HttpAirflowApi, trigger_dag
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+
+PUBLISHED_TOTALS = """
+    SELECT sum(sales_made), sum(sales_revenue), sum(staff_commission) FROM finance.rpt_finance_qtr_total_sales_by_event
+"""
+SOURCE_TOTALS = "SELECT count(*), sum(pricepaid), sum(commission) FROM sales WHERE saletime IS NOT NULL"
+
+
+PUBLISHED_TOTALS_AND_CONTRADICTIONS = """
+    SELECT sum(sales_made), sum(sales_revenue), sum(staff_commission), (
+        SELECT count(*) FROM (
+            SELECT year, quarter, eventname, sales_made, sales_revenue, staff_commission, commission_pcnt
+            FROM finance.rpt_finance_qtr_top_event_by_sales
+            EXCEPT
+            SELECT year, quarter, eventname, sales_made, sales_revenue, staff_commission, commission_pcnt
+            FROM finance.rpt_finance_qtr_total_sales_by_event
+        )
+    ) FROM finance.rpt_finance_qtr_total_sales_by_event
+"""
+QUIET_SECONDS = 8
+"""Longer than the local poll interval (2 s) and the least time between two builds (5 s, see conftest.py) together."""
+
+
+def source_totals(platform):
+    with contextlib.closing(platform.aurora.connect()) as connection:
+        count, paid, commission = connection.execute(SOURCE_TOTALS).fetchone()
+    cents = Decimal("0.01")
+    return count, Decimal(str(paid)).quantize(cents), Decimal(str(commission)).quantize(cents)
+
+
+def until_published(platform, wanted, timeout=120):
+    """Follow builds that nobody triggered until the published report shows ``wanted``."""
+    deadline = time.monotonic() + timeout
+    seen = None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Exception):  # nothing is published yet
+            seen = read_published(platform.layout, PUBLISHED_TOTALS)[0]
+        if seen == wanted:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"published {seen}, wanted {wanted}, after {timeout} s")
+
+
+def test_configure_platform_makes_the_pools_and_is_harmless_again(platform):
+    assert platform.api.request("GET", "/pools/warehouse_build")["slots"] == 1
+    platform.runs.run("configure_platform", {"create_connections": True})
+    assert platform.api.request("GET", "/pools/warehouse_build")["slots"] == 1
+
+
+def test_everything_listens_on_loopback_only(platform):
+    wide, heard = [], set()
+    for process in marked_processes(platform.state.run_id):
+        with contextlib.suppress(psutil.Error):
+            for connection in process.net_connections(kind="inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    heard.add(connection.laddr.port)
+                    if connection.laddr.ip != "127.0.0.1":
+                        wide.append((process.cmdline(), connection.laddr))
+    assert set(platform.state.ports.values()) <= heard, "the platform's own ports were not among the listeners"
+    assert not wide
+
+
+def test_connecting_starts_the_first_build_which_publishes_what_the_source_holds(platform):
+    platform.runs.run("connect_zero_etl")
+    until_published(platform, source_totals(platform))
+
+
+def builds_once_quiet(platform, timeout=120):
+    """The builds but the hourly ones, as soon as none runs and none is added for a while."""
+    deadline = time.monotonic() + timeout
+    known = None
+    while time.monotonic() < deadline:
+        platform.wait_for_idle(BUILD)
+        listed = platform.api.request("GET", f"/dags/{BUILD}/dagRuns", params={"limit": 100})["dag_runs"]
+        before, known = known, {run["dag_run_id"] for run in listed if run["run_type"] != "scheduled"}
+        if known == before:
+            return known
+        time.sleep(QUIET_SECONDS)
+    raise AssertionError(f"builds still start after {timeout} s, though nothing changes")
+
+
+def test_connecting_again_changes_nothing(platform):
+    known = builds_once_quiet(platform)
+    platform.runs.run("connect_zero_etl")
+    assert builds_once_quiet(platform) == known
+
+
+def test_a_committed_sale_reaches_the_report_by_itself(platform):
+    sell_one_more(platform.aurora, newest_sale(platform.aurora))
+    until_published(platform, source_totals(platform))
+
+
+def test_a_changed_and_a_deleted_sale_reach_the_report_too(platform):
+    with platform.aurora.transaction() as source:
+        first, last = source.execute(
+            "SELECT min(salesid), max(salesid) FROM sales WHERE saletime IS NOT NULL"
+        ).fetchone()
+        source.execute("UPDATE sales SET pricepaid = pricepaid + 100 WHERE salesid = ?", (first,))
+        source.execute("DELETE FROM sales WHERE salesid = ?", (last,))
+    until_published(platform, source_totals(platform))
+
+
+def test_each_model_that_ran_is_an_asset_event_with_its_figures(platform):
+    events = platform.api.request("GET", "/assets/events", params={"source_dag_id": BUILD, "limit": 100})[
+        "asset_events"
+    ]
+    models = {event["uri"]: event["extra"] for event in events if event["source_task_id"] == "build_models"}
+    assert any(uri.endswith("/rpt_finance_qtr_top_event_by_sales") for uri in models), sorted(models)
+    for extra in models.values():
+        assert extra["duration_s"] >= 0
+        assert extra["status"] == "success"
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [{"full_refresh": "yes"}, {"select": "fct_sales; rm -rf /"}, {"select": "--full-refresh"}],
+)
+def test_a_bad_param_is_refused_before_a_run_exists(platform, conf):
+    known = platform.runs.known(BUILD)
+    with pytest.raises(AirflowApiError) as caught:
+        trigger_dag(platform.api, BUILD, "bad-param", conf)
+    assert caught.value.status == 400
+    assert "bad-param" not in platform.runs.known(BUILD) - known
+
+
+def test_a_selection_that_matches_nothing_fails_and_leaves_the_report_alone(platform):
+    platform.wait_for_idle(BUILD)
+    before = read_published(platform.layout, PUBLISHED_TOTALS)
+    with pytest.raises(DemoError, match="ended failed"):
+        platform.runs.run(BUILD, {"select": "no_such_model"})
+    assert read_published(platform.layout, PUBLISHED_TOTALS) == before
+
+
+def running_dbt(platform, timeout=90):
+    """The ``dbt build`` process of a task, as soon as there is one."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for process in marked_processes(platform.state.run_id):
+            with contextlib.suppress(psutil.Error):
+                line = process.cmdline()
+                if any(part.endswith("/dbt") for part in line) and "build" in line:
+                    return process
+        time.sleep(0.05)
+    raise AssertionError(f"no dbt process was seen in {timeout} s")
+
+
+@contextlib.contextmanager
+def consumer(platform):
+    """Reads both published reports in one query, over and over; gives what it has seen, an error included."""
+    seen = set()
+    ended = threading.Event()
+
+    def read():
+        while not ended.wait(0.1):
+            try:
+                seen.update(read_published(platform.layout, PUBLISHED_TOTALS_AND_CONTRADICTIONS))
+            except Exception as error:  # no consumer may ever meet one
+                seen.add(repr(error))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("victim", ["dbt", "worker"])
+def test_a_build_killed_in_the_middle_is_resumed_and_nothing_published_is_half_new(platform, victim):
+    platform.wait_for_idle(BUILD)
+    known = platform.runs.known(BUILD)
+    before = source_totals(platform)
+    until_published(platform, before)
+    with consumer(platform) as seen:
+        with platform.aurora.transaction() as source:  # changes every row of both reports
+            source.execute("UPDATE sales SET pricepaid = pricepaid + 1 WHERE saletime IS NOT NULL")
+        after = source_totals(platform)
+        dbt = running_dbt(platform)
+        os.kill(dbt.pid if victim == "dbt" else dbt.ppid(), signal.SIGKILL)
+        until_published(platform, after, timeout=180)
+        [run_id] = [run for run in platform.runs.known(BUILD) - known if tries(platform, run) > 1][:1]
+        assert platform.runs.follow(BUILD, run_id).state == "success"
+    assert seen == {(*before, 0), (*after, 0)}
+
+
+def until_parsed_during_a_run(platform, task_id, known, timeout=60):
+    """Wait until Airflow knows ``task_id``; returns the run that was still running then."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        tasks = {task["task_id"] for task in platform.api.request("GET", f"/dags/{BUILD}/tasks")["tasks"]}
+        if task_id in tasks:
+            new = platform.runs.known(BUILD) - known
+            running = [run for run in new if platform.runs.state_of(BUILD, run) == "running"]
+            assert running, f"Airflow read the change only when the run was over: {new}"
+            return running[0]
+        time.sleep(0.2)
+    raise AssertionError(f"Airflow has not read the change in {timeout} s")
+
+
+def test_a_dag_changed_while_its_run_is_under_way_does_not_hurt_the_run(platform, build_dag_file):
+    platform.wait_for_idle(BUILD)
+    known = platform.runs.known(BUILD)
+    sell_one_more(platform.aurora, newest_sale(platform.aurora))
+    running_dbt(platform)
+    before = build_dag_file.read_text()
+    changed = before.replace("timeout_seconds=900", "timeout_seconds=901").replace(
+        "check_replication >> build_models",
+        'EmptyOperator(task_id="added_later")\n    check_replication >> build_models',
+    )
+    assert changed.count("added_later") == 1
+    build_dag_file.write_text(
+        changed.replace(
+            "from include.platform import connections, pools",
+            "from airflow.providers.standard.operators.empty import EmptyOperator\nfrom include.platform import connections, pools",
+        )
+    )
+    try:
+        run = until_parsed_during_a_run(platform, "added_later", known)
+        assert platform.runs.follow(BUILD, run).state == "success"
+        until_published(platform, source_totals(platform))
+    finally:
+        build_dag_file.write_text(before)
+
+
+def task_states(platform, run_id):
+    listed = platform.api.request("GET", f"/dags/{BUILD}/dagRuns/{run_id}/taskInstances")["task_instances"]
+    return {task["task_id"]: task["state"] for task in listed}
+
+
+def tries(platform, run_id):
+    return platform.api.request("GET", f"/dags/{BUILD}/dagRuns/{run_id}/taskInstances/build_models")["try_number"]
+
+
+def test_the_dbt_docs_are_in_the_ui_and_only_for_those_who_logged_in(platform):
+    platform.wait_for_idle(BUILD)
+    url = f"{platform.state.url}/dbt-docs/index.html"
+    assert requests.get(url, timeout=10).status_code == 401
+    token = platform.api._login()
+    page = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    assert page.status_code == 200
+    assert "rpt_finance_qtr_top_event_by_sales" in page.text
+
+
+def test_a_viewer_may_look_but_not_trigger(platform):
+    import json
+
+    passwords = json.loads(platform.layout.secrets_file.read_text())["passwords"]
+    viewer = HttpAirflowApi(platform.state.url, "viewer", passwords["viewer"])
+    assert viewer.request("GET", f"/dags/{BUILD}")["dag_id"] == BUILD
+    with pytest.raises(AirflowApiError) as caught:
+        trigger_dag(viewer, BUILD, "by-a-viewer")
+    assert caught.value.status == 403
+
+
+def test_a_dropped_source_table_fails_the_check_with_its_name_and_readers_keep_the_report(platform):
+    platform.wait_for_idle(BUILD)
+    before = read_published(platform.layout, PUBLISHED_TOTALS)
+    with platform.aurora.transaction() as source:
+        source.execute("DROP TABLE venue")
+    known = platform.runs.known(BUILD)
+    sell_one_more(platform.aurora, newest_sale(platform.aurora))
+    deadline = time.monotonic() + 120
+    while "failed" not in {platform.runs.state_of(BUILD, run) for run in platform.runs.known(BUILD) - known}:
+        assert time.monotonic() < deadline, "no run failed after the table was dropped"
+        time.sleep(1)
+    [failed] = [run for run in platform.runs.known(BUILD) - known if platform.runs.state_of(BUILD, run) == "failed"][:1]
+    assert task_states(platform, failed)["check_replication"] == "failed"
+    log = platform.layout.airflow_home.glob(f"logs/dag_id={BUILD}/run_id={failed}/task_id=check_replication/*.log")
+    assert any("venue" in path.read_text() and "Deleted" in path.read_text() for path in log)
+    assert read_published(platform.layout, PUBLISHED_TOTALS) == before
+
+
+LATE_DAG = '''
+"""An airflow dag that is late, and fails."""
+import time
+from datetime import timedelta
+
+from airflow.sdk import dag, task
+
+from include.platform.policy import dag_defaults
+from include.platform.tags import Tag
+
+
+@dag(
+    schedule=None,
+    **dag_defaults(
+        owner="night-shift", tags=[Tag.PLATFORM], deadline=timedelta(seconds=2), run_timeout=timedelta(minutes=5)
+    ),
+)
+def late():
+    @task(retries=0)
+    def fail_in_the_end():
+        time.sleep(12)
+        raise ValueError("lag 92 s > limit 30 s")
+
+    fail_in_the_end()
+
+
+late()
+'''
+
+
+def test_a_late_run_and_a_failed_task_are_told_to_the_owner(platform, build_dag_file):
+    (build_dag_file.parent / "late.py").write_text(LATE_DAG)
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(AirflowApiError):
+            trigger_dag(platform.api, "late", "late-1")
+            break
+        assert time.monotonic() < deadline, "the new DAG was not read"
+        time.sleep(1)
+    with pytest.raises(DemoError, match="ended failed"):
+        platform.runs.follow("late", "late-1")
+    wanted = {"[night-shift] deadline missed: late", "[night-shift] task failed: late.fail_in_the_end"}
+    while wanted and time.monotonic() < deadline + 60:
+        logs = [*platform.layout.logs.rglob("*.log"), *(platform.layout.airflow_home / "logs").rglob("*.log")]
+        text = "".join(path.read_text(errors="replace") for path in logs)
+        wanted = {alert for alert in wanted if alert not in text}
+        time.sleep(1)
+    assert not wanted
+
+
+def test_no_secret_is_in_any_log(platform):
+    import json
+
+    secrets = json.loads(platform.layout.secrets_file.read_text())
+    words = [secrets["fernet_key"], secrets["jwt_secret"], secrets["api_secret_key"], *secrets["passwords"].values()]
+    logs = [*platform.layout.logs.rglob("*.log"), *(platform.layout.airflow_home / "logs").rglob("*.log")]
+    assert len(logs) > 10
+    leaking = [(str(path), word[:4]) for path in logs for word in words if word in path.read_text(errors="replace")]
+    assert not leaking
