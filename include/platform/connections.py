@@ -14,7 +14,7 @@ ZERO_ETL_TICKIT: Final = "zero_etl_tickit"
 """The zero-ETL integration of the TICKIT source: integration id, target database, Redshift workgroup or cluster."""
 
 AIRFLOW_API: Final = "airflow_api"
-"""This environment's own REST API, for ``configure_platform``."""
+"""This environment's own REST API: ``configure_platform`` writes pools and variables, a build its run's note."""
 
 ALERTS_FAILURES: Final = "alerts_failures"
 """Where failures and missed deadlines are told: ``aws`` (SNS topic), ``http`` (webhook); absent means the log only."""

@@ -13,7 +13,6 @@ from include.warehouse.exceptions import (
     DbtNodesFailed,
     RunStateUnreadable,
     SelectionRefused,
-    StatementFailed,
     WarehouseError,
 )
 from include.warehouse.identifiers import quoted
@@ -21,7 +20,7 @@ from include.warehouse.run_state import RunState, StateWriter
 from include.warehouse.selection import selection_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from include.warehouse.dbt_run import DbtProcess, NodeResult
     from include.warehouse.gateway import Warehouse
@@ -175,8 +174,11 @@ def earlier_state(store: RunStateStore, wanted: RunState, attempt: int) -> RunSt
     return earlier
 
 
-def count_rows(warehouse: Warehouse, nodes: Iterable[NodeResult]) -> dict[str, int]:
-    """Rows of each relation that holds rows, by unique id, in one query. Empty, with a warning, if the warehouse refuses."""
+def count_rows(open_warehouse: Callable[[], Warehouse], nodes: Iterable[NodeResult]) -> dict[str, int]:
+    """Rows of each relation that holds rows, by unique id, in one query.
+
+    Empty, with a warning, if the warehouse can't be opened or refuses: the build itself is done.
+    """
     counted = [
         (node.unique_id, node.relation)
         for node in nodes
@@ -189,7 +191,7 @@ def count_rows(warehouse: Warehouse, nodes: Iterable[NodeResult]) -> dict[str, i
         for position, (_, relation) in enumerate(counted)
     )
     try:
-        return {counted[int(position)][0]: int(rows) for position, rows in warehouse.query(sql)}
-    except StatementFailed as error:
+        return {counted[int(position)][0]: int(rows) for position, rows in open_warehouse().query(sql)}
+    except Exception as error:  # such as a connection for AWS that is missing
         log.warning("rows were not counted: %s", error)
         return {}

@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -203,9 +203,10 @@ class DbtProcess:
         events = DbtEvents(outcome, attempt, on_node)
         (self.target_dir / "run_results.json").unlink(missing_ok=True)  # of an earlier run
         try:
-            for line in self._lines([*command, "--log-format", "json", "--log-level", "info", *options]):
+            process = self._start([*command, "--log-format", "json", "--log-level", "info", *options])
+            for line in _bounded_lines(process):
                 events.read(line)
-            outcome.exit_code = self._wait()
+            outcome.exit_code = process.wait()
         except BaseException:  # a time-out of the task, for one
             self.terminate()
             raise
@@ -217,15 +218,15 @@ class DbtProcess:
         Empty if dbt could not say; its words are in the log.
         """
         fqns: dict[str, str] = {}
-        arguments = ["ls", "--quiet", "--output", "json", "--output-keys", "unique_id", "fqn", *options]
-        for line in self._lines(arguments):
+        process = self._start(["ls", "--quiet", "--output", "json", "--output-keys", "unique_id", "fqn", *options])
+        for line in _bounded_lines(process):
             try:
                 node = json.loads(line)
                 if node["unique_id"].partition(".")[0] in _RUNNABLE:
                     fqns[node["unique_id"]] = ".".join(node["fqn"])
             except (ValueError, KeyError, TypeError):
                 log.warning("dbt ls: %s", line.rstrip()[:2000])
-        return fqns if self._wait() == 0 else {}
+        return fqns if process.wait() == 0 else {}
 
     def terminate(self) -> None:
         """Interrupt dbt, so that it cancels its queries; then kill its whole group. Safe to call from a signal handler, at any time."""
@@ -238,7 +239,7 @@ class DbtProcess:
             time.sleep(0.05)
         self._signal_group(process, signal.SIGKILL)
 
-    def _lines(self, arguments: Sequence[str]) -> Iterator[str]:
+    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         self.target_dir.mkdir(parents=True, exist_ok=True)
         full = [
             str(self._executable),
@@ -249,7 +250,7 @@ class DbtProcess:
             *("--log-level-file", "none", "--no-use-colors", "--no-version-check"),
         ]
         log.debug("running %s", full)
-        process = subprocess.Popen(  # noqa: S603 - no shell, and the selection is validated
+        self._process = subprocess.Popen(  # noqa: S603 - no shell, and the selection is validated
             full,
             cwd=self.target_dir,
             env=self._environment,
@@ -261,13 +262,7 @@ class DbtProcess:
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
-        self._process = process
-        assert process.stdout is not None  # noqa: S101 - for the type checker
-        yield from _bounded_lines(process.stdout)
-
-    def _wait(self) -> int:
-        assert self._process is not None  # noqa: S101 - for the type checker
-        return self._process.wait()
+        return self._process
 
     @staticmethod
     def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
@@ -277,7 +272,8 @@ class DbtProcess:
             return
 
 
-def _bounded_lines(stream: IO[str]) -> Iterator[str]:
+def _bounded_lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    stream = cast("IO[str]", process.stdout)  # a pipe
     while line := stream.readline(MAX_EVENT_CHARACTERS):
         cut = not line.endswith("\n")
         yield line

@@ -106,8 +106,9 @@ class BuildModelsOperator(DbtOperator):
         """Build."""
         from airflow.sdk.exceptions import AirflowFailException
 
-        from include.warehouse.build import BuildReport, earlier_state, run_build
+        from include.warehouse.build import BuildReport, count_rows, earlier_state, run_build
         from include.warehouse.exceptions import SelectionRefused
+        from include.warehouse.gateway import open_warehouse
         from include.warehouse.object_store import s3_client
         from include.warehouse.profile import dbt_variables
         from include.warehouse.run_state import RunState, RunStateStore, project_fingerprint
@@ -125,7 +126,8 @@ class BuildModelsOperator(DbtOperator):
             report = run_build(dbt, store, wanted, ti.try_number, earlier)
         except SelectionRefused as error:
             raise AirflowFailException(str(error)) from error
-        report = BuildReport(report.state, report.outcome, report.resumed, self._count_rows(warehouse, report))
+        rows = count_rows(lambda: open_warehouse(warehouse, read_only=True), report.built_models)
+        report = BuildReport(report.state, report.outcome, report.resumed, rows)
         docs_current = self._keep(store, dbt, wanted.project)
         ti.xcom_push(SUMMARY_KEY, report.summary())
         failure = report.error
@@ -138,17 +140,6 @@ class BuildModelsOperator(DbtOperator):
         self._add_asset_events(context, report)
         self._complete(store, report.state)
         return {DOCS_CURRENT: docs_current}
-
-    @staticmethod
-    def _count_rows(warehouse: WarehouseConnection, report: BuildReport) -> dict[str, int]:
-        from include.warehouse.build import count_rows
-        from include.warehouse.gateway import open_warehouse
-
-        try:
-            return count_rows(open_warehouse(warehouse, read_only=True), report.built_models)
-        except Exception as error:  # the build itself is done; such as a connection for AWS that is missing
-            log.warning("rows were not counted: %s", error)
-            return {}
 
     @staticmethod
     def _complete(store: RunStateStore, state: RunState) -> None:

@@ -28,7 +28,6 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
 from airflow.sdk import BaseHook
 
@@ -387,8 +386,8 @@ class ZeroEtlHook(BaseHook):
             arguments["SessionKeepAliveSeconds"] = SESSION_KEEP_ALIVE_SECONDS
         if parameters:
             arguments["Parameters"] = [{"name": name, "value": value} for name, value in parameters.items()]
-        token = str(uuid4())  # a repeated submission must not run the statement twice
-        statement = self._call(self._data_api.execute_statement, Sql=sql, ClientToken=token, **arguments)
+        # botocore gives each call a ClientToken, so that its own retries don't run the statement twice
+        statement = self._call(self._data_api.execute_statement, Sql=sql, **arguments)
         try:
             self._wait_for(statement["Id"], sql, timeout or STATEMENT_TIMEOUT_SECONDS)
         except (ZeroEtlUnavailable, ZeroEtlWaitStopped):

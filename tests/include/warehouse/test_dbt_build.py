@@ -54,7 +54,7 @@ def test_a_build_reports_each_node_and_keeps_its_state_and_no_secret_in_the_log(
     assert statuses(report.outcome.nodes) == ALL
     assert all(node.duration_seconds > 0 for node in report.outcome.nodes.values())
     assert "Got 1 result" in report.outcome.nodes["test.tiny.accepted_values_side_id__False__1.5220924423"].message
-    rows = count_rows(open_warehouse(tiny.warehouse, read_only=True), report.built_models)
+    rows = count_rows(lambda: open_warehouse(tiny.warehouse, read_only=True), report.built_models)
     assert rows == {
         "model.tiny.first": 2,
         "model.tiny.second": 2,

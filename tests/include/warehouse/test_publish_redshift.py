@@ -253,7 +253,7 @@ def test_a_silent_api_is_told_with_the_operation_and_only_costs_the_row_counts(c
     with pytest.raises(StatementFailed, match="Data API, batch_execute_statement: expected an answer"):
         warehouse.transaction(["select 1"])
     node = NodeResult("model.p.first", "model", "first", "table", ("build_finance", "first"), "success", 0.5, 1)
-    assert count_rows(warehouse, [node]) == {}
+    assert count_rows(lambda: warehouse, [node]) == {}
     assert "rows were not counted: Redshift Data API, execute_statement" in caplog.text
 
 
