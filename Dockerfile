@@ -6,6 +6,12 @@ COPY locks/warehouse.txt /tmp/locks/warehouse.txt
 RUN python -m venv /usr/local/airflow/warehouse-venv \
     && /usr/local/airflow/warehouse-venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /tmp/locks/warehouse.txt
 
+# The stand-in warehouse is DuckDB, which tasks open themselves; in production it is Redshift, so requirements.txt does not have it.
+COPY locks/dev.txt /tmp/locks/dev.txt
+RUN awk '/^duckdb==/ {found = 1} found {print} found && !/\\$/ {exit}' /tmp/locks/dev.txt > /tmp/locks/duckdb.txt \
+    && pip install --no-cache-dir --require-hashes --no-deps -r /tmp/locks/duckdb.txt
+
+# What follows is for the stand-ins of `astro dev start`; a deployment sets its own.
 ENV AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV=/usr/local/airflow/warehouse-venv \
     AIRFLOW__DATA_PLATFORM__BUCKET=data-platform \
     AIRFLOW__DATA_PLATFORM__ZERO_ETL_POLL_SECONDS=2 \

@@ -5,7 +5,7 @@ PY := .local/venvs/airflow/bin/python
 LOCAL := $(PY) -m include.local
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 export AIRFLOW_HOME ?= $(CURDIR)/.local/airflow
-# Airflow's and dbt's anonymous usage statistics, and OpenTelemetry, stay off everywhere.
+# dbt's and Cosmos' anonymous usage statistics stay off everywhere.
 export DO_NOT_TRACK := 1
 export AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV ?= $(CURDIR)/.local/venvs/warehouse
 # Narrow a command: make demo ONLY=finance, make bench ONLY=parse, make test ONLY=tests/plugins

@@ -1,6 +1,6 @@
 """### Configure the platform
 
-Creates what `airflow_settings.yaml` names and this environment lacks: pools and variables, and on request connections.
+Creates or updates the pools and variables that `airflow_settings.yaml` names, and on request creates its missing connections.
 Run it once after a deployment and again after the file has changed; a run that finds nothing to do changes nothing.
 
 **Inputs** the file `airflow_settings.yaml` beside the DAGs; connection `airflow_api` (type `http` with a login, or type `aws` with
@@ -9,8 +9,9 @@ Run it once after a deployment and again after the file has changed; a run that 
 **Outputs** pools, variables and connections; the log lists each with *created*, *updated*, *unchanged* or *served by a secrets backend*.
 
 #### Triage
-- `create_pools` fails with 401 or 403: the login of `airflow_api` is wrong or may not write pools. Nothing else is affected.
-- Tasks of other DAGs wait in *scheduled* with "pool does not exist": run this DAG.
+- `create_pools` fails with 401 or 403: the login of `airflow_api` is wrong or may not write pools.
+- Tasks of other DAGs stay *scheduled*, and the scheduler logs "non-existent pool": run this DAG.
+- A pool you resized in the UI is set back: change its size in the file.
 - A connection you changed in the UI is not changed back: connections that exist are never touched.
 """
 

@@ -8,8 +8,8 @@ nothing: a version of relations from two builds would be wrong in a way nobody n
 
 **Inputs** the database of the zero-ETL integration (connection `zero_etl_tickit`); the warehouse (connection `warehouse_build`).
 
-**Outputs** the published schema `finance` (asset `finance_products`); one asset event for each model that ran (alias `finance_models`),
-with its duration, its rows and the address of its log; dbt's documentation (menu *Browse → dbt docs*).
+**Outputs** the published schema `finance` (asset `finance_products`); once all succeeded, one asset event for each model that ran (alias
+`finance_models`), with its duration, its rows and the address of its log; dbt's documentation (menu *Browse → dbt docs*).
 
 #### Triage
 Consumers read the published version, so a failed run costs freshness, never correctness: the version before stays.
@@ -18,7 +18,7 @@ Consumers read the published version, so a failed run costs freshness, never cor
   connection to the warehouse. A test failed: look at the rows it complains of before you change the test; once the source is mended, clear
   the task. A retry, or clearing the task, goes on from a failed model: models that succeeded in this run are not built again. It builds
   everything, from the source as it is then, if a data test failed, the project has changed or another run has built since; the log says so.
-- `build_models` fails at once with *param select*: the selection is none, or matches nothing. Nothing was changed; start another run.
+- `build_models` fails at once with *param select*: the selection is malformed, or matches nothing. Nothing was changed; start another run.
 - `publish_products` is skipped: a selection was built, readers keep the version before. Run without selection to publish.
 - `publish_products` fails: readers see the version before. Disk full: free some space, clear the task. It is safe to run it again.
 - `retire_old_versions` fails: old versions stay readable and cost space; the next run tries again.

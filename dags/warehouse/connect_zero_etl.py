@@ -14,6 +14,7 @@ its database user must be a superuser. The integration itself is made beforehand
   warehouse, or its user is no superuser.
 - `create_database` fails with *is fed by integration …* or *no integration feeds*: the name is taken. Nothing was changed; choose
   another `target_database` in the connection, or drop the old database.
+- `create_database` fails with *feeds the database … already*: set `target_database` of the connection to that one.
 - `create_database` warns about `enable_case_sensitive_identifier`: tables with capitals in their names can't be read until it is on.
 - `wait_until_replicating` fails with a table's state and reason: it says which statement or change at the source mends it. Clear that
   task afterwards; `create_database` need not run again.

@@ -26,7 +26,7 @@ def workflows(root: Path) -> str:
     for path in sorted((root / "dags").rglob("*.py")):
         page = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         prose = " ".join(page.split("\n\n")[1].split())
-        sentence = re.split(r"(?<=[.:;])\s", prose)[0].rstrip(":;")
+        sentence = re.split(r"(?<=[.:;])\s", prose)[0].rstrip(".:;")
         rows.append(f"| [`{path.stem}`]({path.relative_to(root)}) | {sentence} |")
     return "\n".join(rows)
 
@@ -37,7 +37,11 @@ def settings(_root: Path) -> str:
     meanings = dict(re.findall(r"^ {4}(\w+): (.+)$", documentation, re.MULTILINE))
     rows = ["| Option | Default | Meaning |", "|---|---|---|"]
     for option in fields(Settings):
-        default = "the system's temporary folder" if option.name == "scratch_dir" else f"`{option.default}`"
+        default = (
+            "`data-platform` in the system's temporary folder"
+            if option.name == "scratch_dir"
+            else f"`{option.default}`"
+        )
         rows.append(f"| `data_platform.{option.name}` | {default} | {meanings[option.name]} |")
     return "\n".join(rows)
 

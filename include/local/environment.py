@@ -1,6 +1,6 @@
 """The environment of the local Airflow: configuration, connections and generated secrets, all as variables of its processes.
 
-Rendering is the only difference between the laptop and a deployment: the same DAG code reads the same connection ids.
+The same DAG code reads the same connection ids as in a deployment; what they hold is rendered here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from include.platform import connections
 from include.platform.airflow_settings import AirflowSettings, ConnectionSpec, load_airflow_settings
 from include.platform.paths import PROJECT_ROOT
 
@@ -91,7 +92,7 @@ def connection_variables(
     """``AIRFLOW_CONN_*`` for every connection of the file, rendered for this machine."""
 
     def as_json(spec: ConnectionSpec) -> str:
-        own_api = spec.conn_id == "airflow_api"
+        own_api = spec.conn_id == connections.AIRFLOW_API
         fields = {
             "conn_type": spec.conn_type,
             "host": render(spec.host, ports, layout),
@@ -135,7 +136,6 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], *, no_login: b
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "LOGGING__BASE_LOG_FOLDER": str(layout.airflow_home / "logs"),
-        "USAGE_DATA_COLLECTION__ENABLED": "False",
         # Lineage has no catalog to go to yet.
         "OPENLINEAGE__DISABLED": "True",
         "DATA_PLATFORM__BUCKET": BUCKET,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the two Python environments under .local/ from the committed, hash-checked lock files.
-# Needs git, make and some python3; changes nothing outside the project. Does nothing (well under 1 s) when nothing changed.
+# Needs git, make and some python3; outside the project only pip's and uv's caches grow. Does nothing (well under 1 s) when nothing changed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_PROGRESS=1 PYTHONDONTWRITEBYTECODE=

@@ -11,7 +11,7 @@ WAREHOUSE_BUILD: Final = "warehouse_build"
 """Where dbt builds and products are published: ``redshift`` in production, ``duckdb`` on a laptop."""
 
 ZERO_ETL_TICKIT: Final = "zero_etl_tickit"
-"""The zero-ETL integration of the TICKIT source: integration id, target database, Redshift workgroup or cluster."""
+"""The zero-ETL integration of the TICKIT source: integration ARN, target database, Redshift workgroup or cluster."""
 
 AIRFLOW_API: Final = "airflow_api"
 """This environment's own REST API: ``configure_platform`` writes pools and variables, a build its run's note."""

@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 WAREHOUSE_BUILD: Final = "warehouse_build"
-"""Slots for tasks that open the warehouse for building: one on DuckDB, which has one writer."""
+"""Slots for tasks that open the warehouse for building: one, as DuckDB has one writer and the default build is one task."""

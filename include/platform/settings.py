@@ -44,9 +44,9 @@ class Settings:
         dbt_execution: `graph` (one task), or `watcher` or `local` (one Cosmos task per model).
         dbt_threads: models that dbt builds at once.
         zero_etl_poll_seconds: time between two looks at the integration's checkpoint; each keeps Redshift Serverless awake.
-        zero_etl_min_interval_seconds: least time between two builds started by a moved checkpoint.
+        zero_etl_min_interval_seconds: least time between two asset events of a moved checkpoint.
         zero_etl_history_mode: whether `sales` and `listing` replicate in history mode; without it their facts rebuild in full.
-        publish_grace_seconds: how long an old published version stays readable.
+        publish_grace_seconds: how long an old published version stays readable on Redshift.
     """
 
     bucket: str = "data-platform"

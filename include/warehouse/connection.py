@@ -1,8 +1,9 @@
 """What the Airflow connection of the warehouse says, validated once.
 
 ``duckdb``: ``host`` is the build file; ``extra.published_dir`` the folder of published files; ``extra.attach`` maps a database name to
-the replicated snapshot that is attached under it. ``redshift``: ``host``, ``port``, ``schema`` (the database), ``login`` and ``password``,
-or ``extra.iam`` with ``extra.serverless_work_group`` or ``extra.cluster_identifier``; ``extra.secret_arn`` for the Data API.
+the replicated snapshot that is attached under it. ``redshift``: ``host``, ``port``, ``schema`` (the database),
+``extra.serverless_work_group`` or ``extra.cluster_identifier``, ``login`` and ``password`` or ``extra.iam``; ``extra.secret_arn`` for
+the Data API.
 """
 
 from __future__ import annotations

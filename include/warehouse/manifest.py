@@ -1,7 +1,7 @@
 """The committed dbt manifest: what DAGs know of the dbt graph at parse time.
 
 dbt's own ``manifest.json`` is large and differs with every run and machine. `slim` keeps of it what Cosmos (``LoadMode.DBT_MANIFEST``)
-and this library read, in a fixed order, so that it can be committed and compared. ``python -m include.warehouse.manifest`` writes
+and this library read, in a fixed order, so that it can be committed and compared. ``make manifest`` writes
 it anew; a test holds that the committed one is fresh.
 """
 
@@ -100,8 +100,7 @@ def load_models(path: Path = DBT_MANIFEST) -> tuple[Model, ...]:
         return tuple(_model(node) for _, node in sorted(nodes.items()) if node["resource_type"] == "model")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
-            f"expected a dbt manifest at {path}, found {type(error).__name__}: {error}; "
-            "write it with `python -m include.warehouse.manifest`"
+            f"expected a dbt manifest at {path}, found {type(error).__name__}: {error}; write it with `make manifest`"
         ) from error
 
 

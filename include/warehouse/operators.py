@@ -97,7 +97,7 @@ class BuildModelsOperator(DbtOperator):
         DbtNodesFailed: with dbt's message of each failed node.
         DbtCouldNotRun: the project or the profile is broken.
         DbtInterrupted: dbt was killed.
-        AirflowFailException: the selection is none; a retry would not help.
+        AirflowFailException: the selection is malformed or matches nothing; a retry would not help.
     """
 
     operator_extra_links = (DbtDocsLink(),)

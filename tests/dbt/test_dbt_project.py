@@ -89,7 +89,7 @@ def test_unreadable_manifest_says_where_it_is_and_how_to_write_it(content: str |
     path = tmp_path / "manifest.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"expected a dbt manifest at .*python -m include\.warehouse\.manifest"):
+    with pytest.raises(ManifestError, match=r"expected a dbt manifest at .*make manifest"):
         load_models(path)
 
 
@@ -105,7 +105,7 @@ def test_missing_dbt_is_named() -> None:
 def test_committed_manifest_is_fresh() -> None:
     fresh = render(slim(parse_project(load_settings().dbt_executable)))
     assert fresh == DBT_MANIFEST.read_text(encoding="utf-8"), (
-        "stale: run `python -m include.warehouse.manifest` and commit"
+        "stale: run `make manifest` and commit"
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
 
 import pytest
 import yaml
@@ -12,6 +16,7 @@ from include.platform.airflow_settings import load_airflow_settings
 
 ASTRO_SERVICES = {"postgres", "scheduler", "dag-processor", "triggerer", "api-server"}
 """The services `astro dev start` itself runs on Airflow 3."""
+OUR_OWN = {"data_platform", "include"}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,47 @@ def test_every_copy_source_exists_and_is_not_ignored(project_root):
     for source in sources:
         assert (project_root / source).exists(), source
         assert source.split("/")[0] not in ignored, source
+
+
+def test_the_image_adds_to_airflow_what_only_the_stand_in_warehouse_needs(project_root):
+    """Run as the image's build does: one package, pinned and hashed as on the laptop."""
+    select, target = re.search(
+        r"^RUN (awk .+) /tmp/locks/dev\.txt > (\S+)", (project_root / "Dockerfile").read_text(), re.MULTILINE
+    ).groups()
+    assert f"--require-hashes --no-deps -r {target}" in (project_root / "Dockerfile").read_text()
+    lock = (project_root / "locks" / "dev.txt").read_text()
+
+    told = subprocess.run(["sh", "-c", select], input=lock, capture_output=True, text=True, check=True).stdout
+
+    assert re.findall(r"^[\w-]+==", told, re.MULTILINE) == ["duckdb=="]
+    assert told.splitlines()[0] in lock.splitlines()
+    assert told.count("--hash=sha256:") == len(told.splitlines()) - 1
+    assert not told.rstrip().endswith("\\")
+
+
+def test_production_code_imports_nothing_that_neither_mwaa_nor_the_image_has(project_root):
+    locked = {
+        line.split("==")[0].replace("_", "-").lower()
+        for line in (project_root / "locks" / "airflow.txt").read_text().splitlines()
+        if "==" in line
+    }
+    distributions = packages_distributions()
+    files = [
+        path
+        for room in ("dags", "include", "plugins")
+        for path in (project_root / room).rglob("*.py")
+        if not path.is_relative_to(project_root / "include" / "local")
+    ]
+    assert len(files) > 30
+    missing = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OUR_OWN:
+                if not locked & {name.replace("_", "-").lower() for name in distributions.get(top, ["?"])}:
+                    missing.add(top)
+    assert missing == {"duckdb"}
 
 
 def test_every_host_of_a_connection_is_a_service(project_root, compose):

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--size", choices=list(SIZES), default="full")
     common.add_argument("--seed", type=int, default=2008)
-    make = commands.add_parser("generate", parents=[common], help="write files, one folder per table, as in the post")
+    make = commands.add_parser("generate", parents=[common], help="write files, one folder per table")
     make.add_argument("--out", type=Path, required=True)
     make.set_defaults(run=_generate)
     load = commands.add_parser("load", parents=[common], help="load files; tables without a file are generated to fit")

@@ -1,4 +1,4 @@
-"""Reads TICKIT files as the post lays them out: a folder or a file per table, pipe or tab separated, without header.
+"""Reads TICKIT files as AWS publishes them: a folder or a file per table, pipe or tab separated, without header.
 
 A row that can't be read goes to the reject file (JSON lines: table, file, line, reason, raw text); for every table
 loaded + rejected = read. Rows that refer to a parent that isn't there are loaded and counted, as the source database

@@ -1,7 +1,8 @@
 """The seven TICKIT tables, defined once: the local Aurora, the replica, the loader and the generator all read this.
 
-Types are Aurora MySQL's, as in the post. What they become on Redshift follows AWS's table "Data type differences
-between Aurora and Amazon Redshift databases" (Aurora User Guide, zero-etl.querying, section Aurora MySQL):
+Types are Aurora MySQL's, as in the article of the AWS Big Data Blog that ``dbt_project/README.md`` links. What they become on
+Redshift follows AWS's table "Data type differences between Aurora and Amazon Redshift databases" (Aurora User Guide,
+zero-etl.querying, section Aurora MySQL):
 ``CHAR(n)`` and ``VARCHAR(n)`` arrive as ``VARCHAR(n)``; ``INT``, ``SMALLINT``, ``BIGINT``, ``DECIMAL(p,s)``, ``DATE``
 and ``TIMESTAMP`` keep their names; ``TINYINT`` arrives as ``SMALLINT``, and MySQL's ``BOOLEAN`` is ``TINYINT(1)``.
 **A boolean column of the source is therefore a SMALLINT of 0 and 1 on Redshift.**
@@ -292,7 +293,7 @@ REFERENCES: Final = (
     ("sales", "eventid", "event"),
     ("sales", "dateid", "date"),
 )
-"""(child table, column, parent table). Not enforced by the source (the post declares none): the loader counts what is
+"""(child table, column, parent table). Not enforced by the source (the article declares none): the loader counts what is
 orphaned."""
 
 HISTORY_TABLES: Final = frozenset({"sales", "listing"})
