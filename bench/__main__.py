@@ -45,10 +45,11 @@ def main(argv: list[str]) -> int:
             f"ratio {told['ratio']:.3g}; {time.monotonic() - began:.0f} s",
             flush=True,
         )
-        for key, limit in told.get("limits", {}).items():
-            if told[key] > limit:
-                print(f"{name}: {key} is {told[key]:.3g}, over its limit of {limit:g}", flush=True)
-                failed.append(name)
+        exceeded = {key: limit for key, limit in told.get("limits", {}).items() if told[key] > limit}
+        for key, limit in exceeded.items():
+            print(f"{name}: {key} is {told[key]:.3g}, over its limit of {limit:g}", flush=True)
+        if exceeded:
+            failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -7,6 +7,8 @@ import statistics
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from include.platform.paths import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -61,5 +63,4 @@ def write_result(
 
 def percentile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that at least ``share`` (0 to 1) of all samples do not exceed."""
-    ordered = sorted(samples)
-    return ordered[max(0, -(-len(ordered) * round(share * 1000) // 1000) - 1)]
+    return float(np.percentile(samples, 100 * share, method="inverted_cdf"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench._result import percentile, write_result
 from include.local.aurora.workload import Workload
-from include.local.demo.finance import BUILD, newest_sale, read_published
+from include.local.demo.finance import BUILD, first_build, newest_sale, read_published
 from include.local.demo.runs import seconds_between
 from include.local.trial import Trial, trial_platform
 
@@ -79,8 +79,7 @@ def main() -> None:
         trial_platform(Path(folder), tickit="full") as trial,
     ):
         trial.runs.run("connect_zero_etl")
-        first = next(iter(trial.runs.known(BUILD)), None)
-        _ = trial.runs.follow(BUILD, first) if first else trial.runs.next_run(BUILD, set())
+        first_build(trial.runs)
         stop = threading.Event()
         workload = Workload(trial.aurora, seed=1)
         writer = threading.Thread(target=workload.run, args=(WRITES_PER_SECOND, LONGEST_SECONDS, stop))
@@ -102,10 +101,9 @@ def main() -> None:
                 f"{len(lost)} traced sales are older than the newest published one but not published: {lost[:5]}"
             )
         waits = [moment - tracer.committed[key] for key, moment in seen.items()]
-        listed = trial.api.request("GET", f"/dags/{BUILD}/dagRuns", params={"order_by": "-run_after", "limit": 50})
         runs = [
             seconds_between(run["start_date"], run["end_date"])
-            for run in listed["dag_runs"]
+            for run in trial.runs.newest(BUILD)
             if run["state"] == "success"
         ]
     write_result(

@@ -92,9 +92,7 @@ def bare_dbt_build(trial: Trial, graph: Graph) -> float:
 
     environ = airflow_environment(trial.layout, trial.state.ports)
     settings = load_settings(environ)
-    raw = json.loads(environ["AIRFLOW_CONN_WAREHOUSE_BUILD"])
-    raw["extra"] = json.dumps(raw["extra"])
-    warehouse = warehouse_connection(Connection(conn_id="warehouse_build", **raw))
+    warehouse = warehouse_connection(Connection.from_json(environ["AIRFLOW_CONN_WAREHOUSE_BUILD"], "warehouse_build"))
     profile = profile_environment(warehouse, threads=settings.dbt_threads, scratch=settings.scratch_dir, run_key="bare")
     target = settings.scratch_dir / "dbt" / graph.dag_id
     command = [

@@ -8,7 +8,6 @@ the first published file, opened as a consumer opens it, that has it.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import psutil
 
 from bench._result import percentile, write_result
 from include.local.aurora.__main__ import seed
@@ -89,17 +89,19 @@ def lag(aurora: Aurora, directory: Path) -> tuple[list[float], Written, float]:
     stop = threading.Event()
     watcher = threading.Thread(target=watch, args=(directory / f"{TARGET_DATABASE}.duckdb", stop, seen))
     try:
-        assert any("ready on" in line for line in process.stdout)
+        assert any("ready on" in line for line in process.stdout), "the replicator ended before it was ready"
         watcher.start()
-        before = cpu_seconds(process.pid)
-        written = Workload(aurora, seed=900).run(WRITES_PER_SECOND, SECONDS)
-        cores = (cpu_seconds(process.pid) - before) / written.seconds
-        deadline = time.monotonic() + 15
-        while len(seen.keys() & written.committed.keys()) < len(written.committed) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        try:
+            before = cpu_seconds(process.pid)
+            written = Workload(aurora, seed=900).run(WRITES_PER_SECOND, SECONDS)
+            cores = (cpu_seconds(process.pid) - before) / written.seconds
+            deadline = time.monotonic() + 15
+            while len(seen.keys() & written.committed.keys()) < len(written.committed) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            stop.set()
+            watcher.join()
     finally:
-        stop.set()
-        watcher.join()
         process.terminate()
         process.wait()
     missing = written.committed.keys() - seen.keys()
@@ -114,8 +116,8 @@ def lag(aurora: Aurora, directory: Path) -> tuple[list[float], Written, float]:
 
 def cpu_seconds(pid: int) -> float:
     """CPU time a process has taken, its threads included."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def main() -> None:

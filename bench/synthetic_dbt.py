@@ -2,14 +2,10 @@
 
 Layered as a real one (staging, intermediate, marts), every model with one data test, tiny data, no source, the same profile and schema
 names as ``dbt_project``; the same arguments write the same files.
-
-    python -m bench.synthetic_dbt build/synthetic_185
-    python -m include.warehouse.manifest --project-dir build/synthetic_185
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,16 +155,3 @@ def _profiles() -> str:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def main() -> None:
-    """Write a synthetic dbt project."""
-    parser = argparse.ArgumentParser(prog="python -m bench.synthetic_dbt", description=main.__doc__)
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--models", type=int, default=MODELS)
-    options = parser.parse_args()
-    write_project(options.directory, options.models)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,47 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
 
-from include.local.environment import BUCKET, load_secrets
+from include.local.environment import load_secrets
 from include.local.layout import DEFAULT_PORTS, Layout
-from include.local.supervisor import (
-    FAILED,
-    RUNNING,
-    STOPPED,
-    PlatformError,
-    State,
-    describe_death,
-    launch,
-    stop,
-    supervise,
-    tail,
-)
-
-
-def follow(layout: Layout, state: State) -> State:
-    """Print the start's progress until the platform runs.
-
-    Raises:
-        PlatformError: the start failed; the message is the supervisor's.
-    """
-    shown = ""
-    while True:
-        state = State.load(layout) or state
-        if state.message and state.message != shown and state.phase not in {FAILED, STOPPED}:
-            shown = state.message
-            print(f"  {time.time() - state.started_at:5.1f} s  {shown}", flush=True)
-        if state.phase == RUNNING:
-            print(f"  {time.time() - state.started_at:5.1f} s  ready", flush=True)
-            return state
-        if state.phase in {FAILED, STOPPED} or not state.alive:
-            time.sleep(0.5)  # the supervisor writes its reason last
-            state = State.load(layout) or state
-            reason = state.message or f"the supervisor ended:\n{tail(layout.logs / 'supervisor.log')}"
-            raise PlatformError(f"the local platform did not start. {reason}")
-        time.sleep(0.2)
+from include.local.start import ensure_up
+from include.local.supervisor import FAILED, PlatformError, State, describe_death, stand_ins, stop, supervise
 
 
 def print_access(layout: Layout, state: State) -> None:
@@ -63,21 +31,6 @@ def print_access(layout: Layout, state: State) -> None:
     if moved:
         print("Ports        " + "; ".join(moved))
     print(f"Logs         {layout.logs}\nStop with    make down")
-
-
-def ensure_up(layout: Layout, *, tickit: str, no_login: bool) -> tuple[State, bool]:
-    """The running platform, started if need be; second: whether this call started it."""
-    state = State.load(layout)
-    if state and state.alive and state.phase in {"starting", RUNNING}:
-        dead = state.dead_parts()
-        if dead:
-            raise PlatformError(
-                "\n".join(describe_death(part) for part in dead)
-                + "\nNothing is restarted silently: run `make down`, then the command again."
-            )
-        return (state if state.phase == RUNNING else follow(layout, state)), False
-    print("Starting the local platform")
-    return follow(layout, launch(layout, tickit=tickit, no_login=no_login)), True
 
 
 def up(layout: Layout, args: argparse.Namespace) -> int:
@@ -117,39 +70,28 @@ def status(layout: Layout, args: argparse.Namespace) -> int:
 
 def serve(layout: Layout, args: argparse.Namespace) -> int:
     """Run the stand-ins alone, in the foreground: the ``platform`` service of ``docker-compose.override.yml``."""
-    python = [sys.executable, "-m"]
-    host = ["--host", args.host]
     # Airflow's containers run as another user and make the warehouse's files in the same folder.
     for folder in (layout.root, layout.warehouse, layout.published, layout.zero_etl):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)
-    aurora = ["--home", str(layout.aurora), "--zero-etl", str(layout.zero_etl), "--tickit", args.tickit]
-    children = [
-        subprocess.Popen(
-            [
-                *python,
-                "include.local.aws",
-                "--port",
-                str(DEFAULT_PORTS["aws"]),
-                "--home",
-                str(layout.aws),
-                "--bucket",
-                BUCKET,
-                *host,
-            ]
-        ),
-        subprocess.Popen([*python, "include.local.aurora", "--port", str(DEFAULT_PORTS["zero-etl"]), *aurora, *host]),
-    ]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else a container's first process ignores it
+    children = {
+        name: subprocess.Popen([*command, "--host", args.host])
+        for name, command in stand_ins(layout, DEFAULT_PORTS, args.tickit).items()
+    }
     try:
-        while all(child.poll() is None for child in children):
+        while True:
+            for name, child in children.items():
+                if child.poll() is not None:
+                    print(f"{name} ended with exit status {child.returncode}; stopping", file=sys.stderr)
+                    return 1
             time.sleep(0.5)
-        return 1
     except KeyboardInterrupt:
         return 0
     finally:
-        for child in children:
+        for child in children.values():
             child.terminate()
-        for child in children:
+        for child in children.values():
             child.wait()
 
 

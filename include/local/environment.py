@@ -45,9 +45,9 @@ FOREIGN = ("AIRFLOW", "AWS_")
 """Variables of the caller that never reach the platform: another deployment's connections, real credentials, real endpoints."""
 
 
-def inherited_environment() -> dict[str, str]:
+def without_foreign(environ: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment without what is foreign."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {name: value for name, value in environ.items() if not name.startswith(FOREIGN)}
 
 
 def write_private(path: Path, text: str) -> None:

@@ -51,7 +51,7 @@ class Package:
 
 
 def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_BEHIND), dirs_exist_ok=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
 
 
 def _zip_reproducibly(source: Path, target: Path) -> None:
@@ -68,7 +68,8 @@ def _zip_reproducibly(source: Path, target: Path) -> None:
 def build_package(root: Path = PROJECT_ROOT, folder: Path | None = None) -> Package:
     """Write the package below ``folder`` (default ``dist/mwaa``), replacing an earlier one."""
     folder = folder or root / "dist" / "mwaa"
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     dags = folder / "dags"
     _copy(root / "dags", dags)
     for name in NOT_DAGS:

@@ -7,6 +7,7 @@ descendant, whoever its parent is by now.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MARKER = "DATA_PLATFORM_RUN_ID"
+
+
+class PortTakenError(RuntimeError):
+    """Something else listens there."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"port {port} on {host}: expected it free, found it taken; stop what listens there or choose another with --port"
+        )
 
 
 def marked_environment(run_id: str) -> dict[str, str]:
@@ -34,7 +44,7 @@ def marked_processes(run_id: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != psutil.Process().pid and process.environ().get(MARKER) == run_id:
+            if process.pid != os.getpid() and process.environ().get(MARKER) == run_id:
                 found.append(process)
     return found
 
@@ -60,15 +70,20 @@ def end(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
     psutil.wait_procs(alive, timeout=5)
 
 
-def end_all(run_id: str, grace_seconds: float) -> None:
-    """End every process of ``run_id``, again until none is left: a dying parent may have started one more."""
+def end_all(run_id: str, grace_seconds: float) -> list[int]:
+    """End every process of ``run_id``, again until none is left: a dying parent may have started one more.
+
+    Returns:
+        Ids of those that would not end; normally none.
+    """
     for _ in range(5):
         processes = marked_processes(run_id)
         if not processes:
-            return
+            return []
         end(processes, grace_seconds)
         grace_seconds = 2
         time.sleep(0.1)
+    return [process.pid for process in marked_processes(run_id)]
 
 
 def free_port(preferred: int, taken: Iterable[int] = ()) -> int:

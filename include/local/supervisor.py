@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import requests
 
-from include.local.environment import BUCKET, airflow_environment, inherited_environment, load_secrets
+from include.local.environment import BUCKET, airflow_environment, load_secrets, without_foreign
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.processes import end, end_all, free_port, is_alive, marked_environment
 from include.platform.airflow_api import AirflowApi, HttpAirflowApi, trigger_dag
 from include.platform.paths import PROJECT_ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 STARTING, RUNNING, STOPPING, STOPPED, FAILED = "starting", "running", "stopping", "stopped", "failed"
 START_TIMEOUT_SECONDS = 240
@@ -121,6 +121,16 @@ def answers(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
         return None
 
 
+def stand_ins(layout: Layout, ports: Mapping[str, int], tickit: str) -> dict[str, list[str]]:
+    """The command of each stand-in, by the part's name."""
+    aws = ["--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET]
+    zero_etl = ["--port", str(ports["zero-etl"]), "--home", str(layout.aurora), "--zero-etl", str(layout.zero_etl)]
+    return {
+        "aws": [sys.executable, "-m", "include.local.aws", *aws],
+        "zero-etl": [sys.executable, "-m", "include.local.aurora", *zero_etl, "--tickit", tickit],
+    }
+
+
 class Supervisor:
     """Runs the parts; one object in one process."""
 
@@ -131,26 +141,11 @@ class Supervisor:
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.stopping = False
         ports = state.ports
-        python = [sys.executable, "-m"]
-        airflow = [*python, "airflow"]
-        own = [*python, "include.local.aws", "--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET]
-        source = [*python, "include.local.aurora", "--port", str(ports["zero-etl"]), "--home", str(layout.aurora)]
-        source += ["--zero-etl", str(layout.zero_etl), "--tickit", tickit]
-        api_server = [
-            *airflow,
-            "api-server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(ports["api-server"]),
-            "--workers",
-            "1",
-        ]
+        airflow = [sys.executable, "-m", "airflow"]
         self.commands: dict[str, list[str]] = {
-            "aws": own,
-            "zero-etl": source,
+            **stand_ins(layout, ports, tickit),
             "migrate": [*airflow, "db", "migrate"],
-            "api-server": api_server,
+            "api-server": [*airflow, "api-server"],
             # Their log servers would listen on every interface; the UI reads the log files from disk.
             "scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
             "dag-processor": [*airflow, "dag-processor"],
@@ -224,7 +219,7 @@ class Supervisor:
         return healthy and self._mark_running(name)
 
     def _airflow_ready(self) -> bool:
-        health = answers(f"{self.state.url}{'/api/v2/monitor/health'}", timeout=5)
+        health = answers(f"{self.state.url}/api/v2/monitor/health", timeout=5)
         if health is None:
             return False
         self._mark_running("api-server")
@@ -261,10 +256,10 @@ class Supervisor:
                 self.check_children()
                 time.sleep(POLL_SECONDS)
         except Exception as error:
+            self._log(f"{type(error).__name__}: {error}")
             if not self.stopping:
                 exit_status = 1
                 self.state.phase, self.state.message = FAILED, f"{error}"
-                self._log(f"{type(error).__name__}: {error}")
         finally:
             self._stop(failed=exit_status != 0)
         return exit_status
@@ -341,7 +336,7 @@ def _launch(layout: Layout, *, tickit: str, no_login: bool) -> State:
         ports[name] = free_port(preferred, ports.values())
     state = State(run_id=uuid.uuid4().hex[:12], ports=ports, no_login=no_login)
     environ = {
-        **inherited_environment(),
+        **without_foreign(os.environ),
         **airflow_environment(layout, ports, no_login=no_login),
         **marked_environment(state.run_id),
     }
@@ -375,7 +370,11 @@ def supervise(layout: Layout, run_id: str, tickit: str) -> int:
 
 
 def stop(layout: Layout) -> State | None:
-    """Stop the platform; returns its last state, or None where nothing was running."""
+    """Stop the platform; returns its last state, or None where nothing was running.
+
+    Raises:
+        PlatformError: a process can't be ended.
+    """
     state = State.load(layout)
     if state is None:
         return None
@@ -385,7 +384,10 @@ def stop(layout: Layout) -> State | None:
         deadline = time.monotonic() + 4 * STOP_GRACE_SECONDS
         while state.alive and time.monotonic() < deadline:
             time.sleep(0.1)
-    end_all(state.run_id, STOP_GRACE_SECONDS)
+    if left := end_all(state.run_id, STOP_GRACE_SECONDS):
+        raise PlatformError(
+            f"expected every process of the platform to end, found {', '.join(map(str, left))} alive after SIGKILL; look at them with ps"
+        )
     if not was_alive:
         return None
     return State.load(layout)

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 
 from include.local import environment
 from include.local.aurora.source import Aurora
-from include.local.demo.runs import Runs
+from include.local.demo.runs import DONE, Runs
 from include.local.layout import Layout
-from include.local.supervisor import FAILED, RUNNING, PlatformError, State, launch, platform_api, stop, tail
+from include.local.start import follow
+from include.local.supervisor import PlatformError, State, launch, platform_api, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from include.platform.airflow_api import HttpAirflowApi
-
-FOREIGN = (*environment.FOREIGN, "DATA_PLATFORM_LOCAL")
-"""Variables of the caller that would leak into the trial's processes."""
 
 
 @dataclass
@@ -41,7 +39,7 @@ class Trial:
             PlatformError: one still is after ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        while any(self.runs.state_of(dag_id, run) in {"queued", "running"} for run in self.runs.known(dag_id)):
+        while not set(self.runs.states(dag_id).values()) <= DONE:
             if time.monotonic() > deadline:
                 raise PlatformError(f"{dag_id} is still running after {timeout:.0f} s")
             time.sleep(0.5)
@@ -63,13 +61,9 @@ def trial_platform(folder: Path, *, tickit: str, options: Mapping[str, str] | No
     try:
         with _environment(options or {}):
             state = launch(layout, tickit=tickit, no_login=False)
-        while state.phase not in {RUNNING, FAILED} and state.alive:
-            time.sleep(0.5)
-            state = State.load(layout) or state
-        if state.phase != RUNNING:
-            raise PlatformError(f"{state.message}\n{tail(layout.logs / 'supervisor.log', 40)}")
+        state = follow(layout, state)
         api = platform_api(layout, state)
-        yield Trial(layout, state, api, Runs(layout, state, api), Aurora(layout.aurora))
+        yield Trial(layout, state, api, Runs(layout, api), Aurora(layout.aurora))
     finally:
         stop(layout)
 
@@ -77,7 +71,7 @@ def trial_platform(folder: Path, *, tickit: str, options: Mapping[str, str] | No
 @contextmanager
 def _environment(options: Mapping[str, str]) -> Iterator[None]:
     """What the trial's processes inherit; the caller's own comes back as soon as they have started."""
-    before = {name: value for name, value in os.environ.items() if name.startswith(FOREIGN)}
+    before = {name: value for name, value in os.environ.items() if name.startswith(environment.FOREIGN)}
     for name in before:
         del os.environ[name]
     os.environ.update(options)

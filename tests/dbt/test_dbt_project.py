@@ -104,9 +104,7 @@ def test_missing_dbt_is_named() -> None:
 @pytest.mark.warehouse
 def test_committed_manifest_is_fresh() -> None:
     fresh = render(slim(parse_project(load_settings().dbt_executable)))
-    assert fresh == DBT_MANIFEST.read_text(encoding="utf-8"), (
-        "stale: run `make manifest` and commit"
-    )
+    assert fresh == DBT_MANIFEST.read_text(encoding="utf-8"), "stale: run `make manifest` and commit"
 
 
 @pytest.mark.warehouse

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from include.local.docs import HELD, replace_part
+from bench.__main__ import BENCHMARKS as RUN
+from include.local.docs import BENCHMARKS, HELD, replace_part
 
 
 @pytest.mark.parametrize("name", sorted(HELD))
@@ -14,6 +15,10 @@ def test_a_generated_part_is_fresh(project_root, name):
     file, render = HELD[name]
     text = (project_root / file).read_text(encoding="utf-8")
     assert replace_part(text, name, render(project_root)) == text, "run `make docs`"
+
+
+def test_readme_shows_every_benchmark():
+    assert {f"build/bench/{name}.json" for name in RUN} == set(BENCHMARKS)
 
 
 def documents(root):

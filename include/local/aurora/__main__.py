@@ -10,10 +10,12 @@ import threading
 from pathlib import Path
 
 from include.local.aurora.replicator import PUBLISH_SECONDS, Replicator, ReplicatorLockedError
-from include.local.aurora.server import PortTakenError, Server
+from include.local.aurora.server import Server
 from include.local.aurora.snapshot import TARGET_DATABASE
 from include.local.aurora.source import Aurora
 from include.local.aurora.workload import NothingToWriteToError, Workload
+from include.local.layout import DEFAULT_PORTS, Layout
+from include.local.processes import PortTakenError
 from include.local.tickit.generate import SIZES, generate
 from include.local.tickit.rows import to_rows
 
@@ -37,10 +39,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Serves the local Aurora's zero-ETL integration.",
         epilog="Another command: python -m include.local.aurora workload --help",
     )
-    parser.add_argument("--port", type=int, default=4567)
+    parser.add_argument("--port", type=int, default=DEFAULT_PORTS["zero-etl"])
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--home", type=Path, default=Path(".local/aurora"), help="where the source database is")
-    parser.add_argument("--zero-etl", type=Path, default=Path(".local/zero_etl"), help="where the replica is published")
+    parser.add_argument("--home", type=Path, default=Layout().aurora, help="where the source database is")
+    parser.add_argument("--zero-etl", type=Path, default=Layout().zero_etl, help="where the replica is published")
     parser.add_argument(
         "--tickit", choices=[*SIZES, "none"], default="none", help="what to seed an empty database with"
     )
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 def write(arguments: list[str]) -> int:
     """The ``workload`` command: write to a database that is there, at a steady rate."""
     parser = argparse.ArgumentParser(prog="python -m include.local.aurora workload")
-    parser.add_argument("--home", type=Path, default=Path(".local/aurora"))
+    parser.add_argument("--home", type=Path, default=Layout().aurora)
     parser.add_argument("--writes-per-second", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0, help="workloads that run at once need different seeds")

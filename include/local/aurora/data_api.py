@@ -100,7 +100,7 @@ class Statement(Part):
 
 
 class DataApi:
-    """Statements and the thread that runs them, one at a time. Results live as long as the process."""
+    """Statements and the thread that runs them, one at a time. The newest `KEPT_STATEMENTS` keep their results, in memory."""
 
     def __init__(self, replicator: Replicator) -> None:
         self._warehouse = Warehouse(replicator)
@@ -222,9 +222,9 @@ class DataApi:
     def _submit(self, request: Json, statements: list[str], *, batch: bool = False) -> Json:
         request = dict(request)
         with self._lock:
-            session = self._resolve_session(request)
             if known := self._tokens.get(request.get("ClientToken", "")):
                 return self._submitted(self._statements[known])
+            session = self._resolve_session(request)
             _check_parameters(request, statements)
             statement_id = str(uuid.uuid4())
             parts = [Part(f"{statement_id}:{number}", sql) for number, sql in enumerate(statements, 1)] if batch else []

@@ -134,16 +134,16 @@ class Overrides:
 class Integration:
     """The integration's durable report. Safe to use from any thread."""
 
-    def __init__(self, directory: Path, integration_id: str = INTEGRATION_ID) -> None:
+    def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / "integration.sqlite"
-        self.id = integration_id
+        self.id = INTEGRATION_ID
         self.overrides = Overrides()
         with closing(self._connect()) as connection:
             connection.executescript(_DDL)
             connection.execute(
                 "INSERT OR IGNORE INTO integration (integration_id, state, creation_time) VALUES (?, ?, ?)",
-                (integration_id, IntegrationState.PENDING, now_text()),
+                (self.id, IntegrationState.PENDING, now_text()),
             )
 
     @property
@@ -190,11 +190,6 @@ class Integration:
             )
             connection.execute("DELETE FROM table_state")
             connection.execute("COMMIT")
-
-    def set_state(self, state: IntegrationState) -> None:
-        """Record the integration's state."""
-        with closing(self._connect()) as connection:
-            connection.execute("UPDATE integration SET state = ? WHERE integration_id = ?", (state, self.id))
 
     def record(self, tables: Iterable[TableReport], publication: Publication | None = None) -> None:
         """Record table states, and a publication if there was one, in one transaction.

@@ -126,7 +126,6 @@ class Replicator:
     Args:
         aurora: the source.
         directory: where the published database, the working file and the integration's report are.
-        integration: the report; made in ``directory`` if not given.
         history_tables: tables replicated in history mode.
         publish_seconds: least time between two publications.
     """
@@ -136,14 +135,13 @@ class Replicator:
         aurora: Aurora,
         directory: Path,
         *,
-        integration: Integration | None = None,
         history_tables: Collection[str] = HISTORY_TABLES,
         publish_seconds: float = PUBLISH_SECONDS,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.aurora = aurora
         self.directory = directory
-        self.integration = integration or Integration(directory)
+        self.integration = Integration(directory)
         self.history_tables = frozenset(history_tables)
         self.publish_seconds = publish_seconds
         self.error: str | None = None
@@ -240,10 +238,13 @@ class Replicator:
         with self._lock:
             if self.integration.summary()["target_database"] is None:
                 return False
-            (version,) = self._source.execute("PRAGMA schema_version").fetchone()
-            altered = self._catalog is None or self._catalog[0] != version
             waiting = any(table.state is TableState.RESYNC_REQUIRED for table in self._replicas().values())
-            return altered or waiting or bool(self._refresh) or position(self._source) != self._applied_to()
+            return (
+                not self._same_catalog()
+                or waiting
+                or bool(self._refresh)
+                or position(self._source) != self._applied_to()
+            )
 
     def _applied_to(self) -> tuple[str, int]:
         published, current = self.integration.summary()["published_lsn"], self._position()
@@ -300,9 +301,8 @@ class Replicator:
     def _read_catalog(self) -> list[SourceTable]:
         self._source.execute("BEGIN")
         try:
-            (version,) = self._source.execute("PRAGMA schema_version").fetchone()
-            if self._catalog is None or self._catalog[0] != version:
-                self._catalog = (version, describe_tables(self._source))
+            if self._catalog is None or not self._same_catalog():
+                self._catalog = self._described()
             source_id, lsn = position(self._source)
         finally:
             self._source.execute("ROLLBACK")
@@ -315,8 +315,14 @@ class Replicator:
         return self._catalog[1]
 
     def _same_catalog(self) -> bool:
+        return self._catalog is not None and self._catalog[0] == self._schema_version()
+
+    def _schema_version(self) -> int:
         (version,) = self._source.execute("PRAGMA schema_version").fetchone()
-        return self._catalog is not None and self._catalog[0] == version
+        return int(version)
+
+    def _described(self) -> tuple[int, list[SourceTable]]:
+        return self._schema_version(), describe_tables(self._source)
 
     def _decide(self, catalog: list[SourceTable]) -> dict[str, Replica]:
         """Every table's next state, from what the source has now."""
@@ -363,8 +369,7 @@ class Replicator:
                     return []
                 for table in missing:
                     capture(self._source, table)
-                (version,) = self._source.execute("PRAGMA schema_version").fetchone()
-                self._catalog = (version, describe_tables(self._source))
+                self._catalog = self._described()
         return loads
 
     def _announce(self, decided: dict[str, Replica]) -> None:

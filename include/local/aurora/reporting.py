@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from include.local.aurora.integration import ACCOUNT, INTEGRATION_NAME, REGION, IntegrationState, TableState
+from include.local.aurora.integration import ACCOUNT, INTEGRATION_NAME, REGION, TableState
 from include.local.tickit.schema import DATABASE
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Report:
                 integration.id,
                 summary["target_database"] or "",
                 "MySQL",
-                overrides.state or summary["state"] or IntegrationState.PENDING,
+                overrides.state or summary["state"],
                 self.replicator.lag_ms() if overrides.lag_ms is None else overrides.lag_ms,
                 summary["checkpoint"],
                 states.count(TableState.SYNCED),

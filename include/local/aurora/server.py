@@ -21,6 +21,7 @@ from xml.sax.saxutils import escape
 from include.local.aurora.data_api import ApiError, DataApi
 from include.local.aurora.integration import INTEGRATION_NAME, Overrides
 from include.local.aurora.reporting import SOURCE_ARN, TARGET_ARN, Report
+from include.local.processes import PortTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,10 +44,6 @@ _FILTERS: Final = {
 }
 
 
-class PortTakenError(RuntimeError):
-    """The port is in use."""
-
-
 class Server(ThreadingHTTPServer):
     """Answers for one replicator. ``server_port`` is the port it got (0 asks for a free one)."""
 
@@ -58,9 +55,7 @@ class Server(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
-            raise PortTakenError(
-                f"port {port} on {host}: expected it free, found it taken ({error.strerror}); choose another with --port"
-            ) from error
+            raise PortTakenError(host, port) from error
         self.data_api = DataApi(replicator)
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -262,7 +262,9 @@ def _transpile(statement: exp.Expr, parameters: Mapping[str, str], session: Sess
     # Redshift folds names to lower case: quoted ones too, unless the session keeps their case.
     folding = "lowercase" if session.settings["enable_case_sensitive_identifier"] == "on" else "case_insensitive"
     folded = normalize_identifiers(statement, dialect=f"redshift, normalization_strategy={folding}")
-    return folded.sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)  # such as distribution and sort keys
+    return folded.sql(
+        dialect="duckdb", comments=False, unsupported_level=ErrorLevel.IGNORE
+    )  # such as distribution and sort keys
 
 
 def parameter_names(sql: str) -> set[str]:

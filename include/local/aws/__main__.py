@@ -9,15 +9,17 @@ import tempfile
 import threading
 from pathlib import Path
 
-from include.local.aws.server import PortTakenError, make_aws_server, make_buckets
+from include.local.aws.server import make_aws_server, make_buckets
+from include.local.layout import DEFAULT_PORTS, Layout
+from include.local.processes import PortTakenError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m include.local.aws", description=__doc__)
-    parser.add_argument("--port", type=int, default=4566)
+    parser.add_argument("--port", type=int, default=DEFAULT_PORTS["aws"])
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--home", type=Path, default=Path(".local/aws"), help="where objects too large for memory go")
+    parser.add_argument("--home", type=Path, default=Layout().aws, help="where objects too large for memory go")
     parser.add_argument(
         "--bucket", action="append", default=[], help="S3 bucket to make before it is ready; repeatable"
     )

@@ -15,16 +15,11 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from include.local.processes import PortTakenError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-RESET_PATH = "/moto-api/reset"
-"""POST here forgets everything."""
-
-
-class PortTakenError(RuntimeError):
-    """The port is in use."""
 
 
 class OneAtATime:
@@ -45,7 +40,7 @@ class OneAtATime:
 
 class _QuietHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log no successful request: Airflow makes several a second."""
+        """Log no request: Airflow makes several a second, and its own logs say what failed."""
 
 
 def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
@@ -58,9 +53,7 @@ def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
     try:
         return make_server(host, port, application, threaded=True, request_handler=_QuietHandler)
     except (OSError, SystemExit) as error:  # werkzeug prints the reason and exits
-        raise PortTakenError(
-            f"port {port} on {host}: expected it free, found it taken; stop what listens there or choose another with --port"
-        ) from error
+        raise PortTakenError(host, port) from error
 
 
 def make_buckets(names: Iterable[str]) -> None:

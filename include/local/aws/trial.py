@@ -1,4 +1,4 @@
-"""An AWS stand-in of one's own, for tests and benchmarks: a process beside the caller, on a free port, gone afterwards.
+"""An AWS stand-in of one's own, for tests: a process beside the caller, on a free port, gone afterwards.
 
 A process and not a thread, because moto keeps its state once per process: two servers in one would share buckets.
 """

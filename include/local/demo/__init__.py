@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from include.local.__main__ import ensure_up
 from include.local.demo.finance import run_finance
 from include.local.demo.runs import DemoError, Runs
 from include.local.processes import marked_processes
+from include.local.start import ensure_up
 from include.local.supervisor import PlatformError, platform_api, stop
 from include.platform.airflow_api import AirflowApiError
 from include.platform.paths import PROJECT_ROOT
@@ -77,7 +77,7 @@ def run_demo(layout: Layout, only: str | None = None) -> int:
     memory = MemorySampler(state.run_id)
     memory.start()
     try:
-        runs = Runs(layout, state, platform_api(layout, state))
+        runs = Runs(layout, platform_api(layout, state))
         for name in [only] if only else PARTS:
             print(f"\n== {name}")
             try:

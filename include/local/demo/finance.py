@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.local.aurora.source import Aurora
-from include.local.demo.runs import DemoError, Run, Runs
+from include.local.demo.runs import DONE, DemoError, Run, Runs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from include.local.layout import Layout
 
 BUILD = "build_finance_products"
@@ -29,11 +31,16 @@ SALES_OF_EVENT = """
 """
 
 
+def published_file(layout: Layout) -> Path:
+    """Where consumers find the product."""
+    return layout.published / "finance_products.duckdb"
+
+
 def read_published(layout: Layout, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
     """Query the published version, as a consumer would: open, read, close."""
     import duckdb
 
-    with duckdb.connect(str(layout.published / "finance_products.duckdb"), read_only=True) as connection:
+    with duckdb.connect(str(published_file(layout)), read_only=True) as connection:
         rows: list[tuple[Any, ...]] = connection.execute(query, parameters or []).fetchall()
     return rows
 
@@ -76,11 +83,11 @@ def sell_one_more(aurora: Aurora, like: Sale) -> int:
     return int(salesid)
 
 
-def _first_build(runs: Runs) -> Run:
+def first_build(runs: Runs) -> Run:
     """The build that the first checkpoint, or the schedule, has started by itself."""
-    listed = runs.known(BUILD)
-    under_way = [run for run in sorted(listed) if runs.state_of(BUILD, run) not in {"success", "failed"}]
-    return runs.follow(BUILD, under_way[0]) if under_way else runs.next_run(BUILD, listed)
+    states = runs.states(BUILD)
+    under_way = sorted(run for run, state in states.items() if state not in DONE)
+    return runs.follow(BUILD, under_way[0]) if under_way else runs.next_run(BUILD, set(states))
 
 
 def run_finance(runs: Runs, layout: Layout) -> dict[str, Any]:
@@ -92,9 +99,9 @@ def run_finance(runs: Runs, layout: Layout) -> dict[str, Any]:
     aurora = Aurora(layout.aurora)
     print("Connect the zero-ETL integration to the warehouse")
     runs.run("connect_zero_etl")
-    if not (layout.published / "finance_products.duckdb").exists():
-        print("First build: the moved checkpoint starts it")
-        _first_build(runs)
+    if not published_file(layout).exists():
+        print("First build: the moved checkpoint or the schedule starts it")
+        first_build(runs)
 
     print("Commit one new sale in the source; nobody triggers anything")
     known = runs.known(BUILD)

@@ -48,7 +48,6 @@ class Runs:
     """The DAG runs of one demo."""
 
     layout: Layout
-    platform: State
     api: AirflowApi
     finished: list[Run] = field(default_factory=list)
 
@@ -64,18 +63,18 @@ class Runs:
 
     def known(self, dag_id: str) -> set[str]:
         """Ids of the runs that ``dag_id`` has by now."""
-        return {run["dag_run_id"] for run in self._list(dag_id)}
+        return set(self.states(dag_id))
 
-    def state_of(self, dag_id: str, run_id: str) -> str:
-        """The state of one run."""
-        return str(self.api.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+    def states(self, dag_id: str) -> dict[str, str]:
+        """State by run id."""
+        return {run["dag_run_id"]: run["state"] for run in self.newest(dag_id)}
 
     def next_run(self, dag_id: str, known: set[str], timeout: float = 120) -> Run:
         """Wait for a run of ``dag_id`` that is not ``known`` (an asset event starts it) and follow it to success."""
         found: list[str] = []
 
         def appeared() -> bool:
-            found[:] = [run["dag_run_id"] for run in self._list(dag_id) if run["dag_run_id"] not in known]
+            found[:] = [run["dag_run_id"] for run in self.newest(dag_id) if run["dag_run_id"] not in known]
             return bool(found)
 
         self._wait(f"a new run of {dag_id}", appeared, timeout)
@@ -111,7 +110,8 @@ class Runs:
             )
         return run
 
-    def _list(self, dag_id: str) -> list[dict[str, Any]]:
+    def newest(self, dag_id: str) -> list[dict[str, Any]]:
+        """The newest 50 runs of ``dag_id``, the newest first, as Airflow's API tells them."""
         answer = self.api.request("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "-run_after", "limit": 50})
         listed: list[dict[str, Any]] = answer["dag_runs"]
         return listed

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from include.local.aurora.source import Aurora
+from include.local.layout import Layout
 from include.local.tickit.generate import SIZES, generate
 from include.local.tickit.load import LoadError, read_tables
 from include.local.tickit.rows import to_rows, write_files
@@ -29,7 +30,7 @@ def _load(options: argparse.Namespace) -> int:
         return 1
     for line in report.lines():
         print(line)
-    tables = given if options.only_given else generate(options.size, seed=options.seed, given=given)
+    tables = generate(options.size, seed=options.seed, given=given)
     aurora = Aurora(options.home)
     aurora.create_tickit()
     with aurora.transaction() as connection:
@@ -52,10 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     make.set_defaults(run=_generate)
     load = commands.add_parser("load", parents=[common], help="load files; tables without a file are generated to fit")
     load.add_argument("--from", dest="source", required=True, help="a directory or s3://bucket/prefix")
-    load.add_argument("--home", type=Path, default=Path(".local/aurora"), help="the local Aurora")
+    load.add_argument("--home", type=Path, default=Layout().aurora, help="the local Aurora")
     load.add_argument("--rejects", type=Path, help="reject file; default rejects.jsonl beside the database")
     load.add_argument("--endpoint-url", help="of S3; default from the environment")
-    load.add_argument("--only-given", action="store_true", help="generate nothing")
     load.set_defaults(run=_load)
     options = parser.parse_args(arguments)
     return int(options.run(options))

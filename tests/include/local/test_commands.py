@@ -13,7 +13,7 @@ import pytest
 from include.local.__main__ import main
 from include.local.environment import USERS, load_secrets
 from include.local.layout import Layout
-from include.local.processes import end_all
+from include.local.processes import end_all, marked_environment, marked_processes
 from include.local.supervisor import FAILED, RUNNING, STARTING, STOPPED, Part, State
 from include.platform.paths import PROJECT_ROOT
 
@@ -216,6 +216,54 @@ def test_of_two_starts_at_the_same_moment_one_starts_and_the_other_finds_it(layo
         for out, _ in told:
             if out.strip():
                 end_all(out.strip(), 0)
+
+
+def test_serve_ends_with_its_stand_ins_when_it_is_told_to(tmp_path):
+    """As `docker stop` tells it; here on free ports."""
+    code = (
+        "from include.local import __main__ as command\n"
+        "command.DEFAULT_PORTS = {'aws': 0, 'zero-etl': 0}\n"
+        "raise SystemExit(command.main(['serve', '--tickit', 'none']))\n"
+    )
+    run_id = f"serve-{tmp_path.name}"
+    environ = {**os.environ, "DATA_PLATFORM_LOCAL_DIR": str(tmp_path), "PYTHONPATH": str(PROJECT_ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code],
+        cwd=PROJECT_ROOT,
+        env=environ | marked_environment(run_id),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        ready = 0
+        while ready < 2:
+            line = process.stdout.readline()
+            assert line, "serve ended before its stand-ins were ready"
+            ready += "ready on" in line
+
+        process.terminate()
+
+        assert process.wait(timeout=30) == 0
+        assert marked_processes(run_id) == []
+    finally:
+        end_all(run_id, 0)
+        process.communicate()
+
+
+def test_serve_says_which_stand_in_ended(layout, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "include.local.__main__.stand_ins",
+        lambda *_: {
+            "aws": [sys.executable, "-c", "import time; time.sleep(60)"],
+            "zero-etl": [sys.executable, "-c", "raise SystemExit(3)"],
+        },
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["serve"]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "zero-etl ended with exit status 3; stopping\n"
 
 
 def test_down_ends_the_supervisor_and_says_so(layout, capsys):

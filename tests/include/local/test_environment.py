@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 
-from include.local.environment import airflow_environment, connection_variables, inherited_environment, load_secrets
+from include.local.environment import airflow_environment, connection_variables, load_secrets, without_foreign
 from include.local.layout import Layout
 from include.platform.airflow_settings import load_airflow_settings
 
@@ -55,6 +56,6 @@ def test_another_deployments_database_connections_and_credentials_never_reach_th
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://production")
     monkeypatch.setenv("AIRFLOW_CONN_ALERTS_FAILURES", "http://pager")
     monkeypatch.setenv("AWS_PROFILE", "production")
-    variables = inherited_environment() | airflow_environment(Layout(tmp_path), PORTS)
+    variables = without_foreign(os.environ) | airflow_environment(Layout(tmp_path), PORTS)
     assert variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite:")
     assert not {"AIRFLOW_CONN_ALERTS_FAILURES", "AWS_PROFILE"} & set(variables)

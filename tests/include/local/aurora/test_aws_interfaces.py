@@ -15,9 +15,10 @@ from botocore.exceptions import ClientError
 from include.local.aurora.data_api import PAGE_ROWS
 from include.local.aurora.integration import INTEGRATION_ID
 from include.local.aurora.replicator import Replicator
-from include.local.aurora.server import PortTakenError, Server
+from include.local.aurora.server import Server
 from include.local.aurora.snapshot import TARGET_DATABASE
 from include.local.aurora.source import CHANGE_LOG, Aurora
+from include.local.processes import PortTakenError
 from tests.include.local.aurora.aurora_harness import fill, running, wait_until
 
 CREATE = f"create database {TARGET_DATABASE} from integration '{INTEGRATION_ID}'"
@@ -285,6 +286,16 @@ def test_a_repeated_submission_runs_once(platform):
     assert first == second
     platform.finish(first)
     assert platform.query("select count(*) as n from public.once") == [{"n": 1}]
+
+
+def test_a_repeated_submission_keeps_one_session(platform):
+    arguments = {"Sql": "select 1", "ClientToken": "token-2", "SessionKeepAliveSeconds": 30, **WHERE}
+    first, second = (platform.data.execute_statement(**arguments)["SessionId"] for _ in range(2))
+    assert first == second
+
+
+def test_a_comment_before_a_query_does_not_hide_its_result(platform):
+    assert platform.query("/* why */ select 1 as one -- and so on") == [{"one": 1}]
 
 
 def test_submission_answers_before_the_statement_has_run(platform):

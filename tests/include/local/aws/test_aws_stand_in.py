@@ -15,9 +15,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from include.local.aws.server import RESET_PATH, OneAtATime, PortTakenError, make_aws_server
+from include.local.aws.server import OneAtATime, make_aws_server
 from include.local.aws.trial import trial_aws
+from include.local.processes import PortTakenError
 
+RESET_PATH = "/moto-api/reset"
+"""moto's own: POST here forgets everything."""
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
 
 
