@@ -272,6 +272,7 @@ class DataApi:
                 if statement.status == "ABORTED":
                     continue
                 statement.move("STARTED")
+                self._warehouse.expect_statement()
             try:
                 self._run(statement)
                 status, error = "FINISHED", None

@@ -9,6 +9,9 @@ at a time.
 from __future__ import annotations
 
 import re
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +25,7 @@ from include.local.aurora.reporting import VIEWS, Report
 from include.local.tickit.schema import DATABASE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from include.local.aurora.replicator import Replicator
 
@@ -84,14 +87,40 @@ class Warehouse:
         self._replicator = replicator
         self._connection = duckdb.connect(str(replicator.directory / f"{SCRATCH_DATABASE}.duckdb"))
         self._connection.execute("CREATE SCHEMA IF NOT EXISTS public")
+        self._guard = threading.Lock()
+        self._cancelled = False
+        self._interruptible = False
 
     def close(self) -> None:
         """Close the scratch database."""
         self._connection.close()
 
+    def expect_statement(self) -> None:
+        """From here on `interrupt` means the statement that is executed next."""
+        with self._guard:
+            self._cancelled = False
+
     def interrupt(self) -> None:
-        """Stop the statement that is running; from any thread."""
-        self._connection.interrupt()
+        """Stop the statement that is running, or about to; from any thread. Returns when it has left DuckDB.
+
+        What surrounds it (attaching, detaching, rolling back) is never interrupted, or all later statements would suffer.
+        """
+        with self._guard:
+            self._cancelled = True
+        while self._interruptible:  # DuckDB forgets an interrupt that comes between two of its calls
+            self._connection.interrupt()
+            time.sleep(0.005)
+
+    @contextmanager
+    def _may_be_interrupted(self) -> Iterator[None]:
+        with self._guard:
+            if self._cancelled:
+                raise StatementError("ERROR: Query cancelled on user's request")
+            self._interruptible = True
+        try:
+            yield
+        finally:
+            self._interruptible = False
 
     def execute(self, sql: str, parameters: Mapping[str, str], session: Session, database: str) -> Result:
         """Run one statement in autocommit.
@@ -210,10 +239,11 @@ class Warehouse:
 
     def _run_on_duckdb(self, sql: str) -> Result:
         try:
-            cursor = self._connection.execute(sql)
-            returns = bool(cursor.description) and _is_query(sql)
-            columns = tuple(_column(name, str(kind)) for name, kind, *_ in cursor.description or ())
-            rows = cursor.fetchall()
+            with self._may_be_interrupted():
+                cursor = self._connection.execute(sql)
+                returns = bool(cursor.description) and _is_query(sql)
+                columns = tuple(_column(name, str(kind)) for name, kind, *_ in cursor.description or ())
+                rows = cursor.fetchall()
         except duckdb.Error as error:
             raise StatementError(_as_redshift(error)) from error
         return Result(columns, rows) if returns else Result()
