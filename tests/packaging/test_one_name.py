@@ -1,0 +1,56 @@
+"""Names that have to stand in several places, because those can't import each other: here they are held to be the same."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from include.local.aurora.snapshot import TARGET_DATABASE
+from include.local.environment import airflow_environment
+from include.local.layout import DEFAULT_PORTS, Layout
+from include.local.package_mwaa import CONSTRAINTS
+from include.local.tickit.schema import DATABASE
+from include.platform.airflow_settings import load_airflow_settings
+from include.platform.assets import TICKIT_CHECKPOINT
+from include.platform.settings import Settings
+
+
+def test_the_integrations_database_and_schema(project_root):
+    models = project_root / "dbt_project" / "models" / "staging" / "tickit"
+    [source] = yaml.safe_load((models / "_tickit__sources.yml").read_text())["sources"]
+    settings = load_airflow_settings(project_root / "airflow_settings.yaml")
+    extra = {connection.conn_id: connection.extra for connection in settings.connections}
+    profile = (project_root / "dbt_project" / "profiles.yml").read_text()
+
+    assert TICKIT_CHECKPOINT.uri == f"x-zero-etl://{TARGET_DATABASE}/{DATABASE}"
+    assert (source["database"], source["schema"]) == (TARGET_DATABASE, DATABASE)
+    assert extra["zero_etl_tickit"]["target_database"] == TARGET_DATABASE
+    assert extra["zero_etl_tickit"]["source_database"] == DATABASE
+    assert list(extra["warehouse_build"]["attach"]) == [TARGET_DATABASE]
+    assert re.findall(r"alias: (\w+)", profile) == [TARGET_DATABASE]
+
+
+def test_the_constraints_that_the_lock_and_the_package_use(project_root):
+    assert (
+        f"constraints=${{MWAA_CONSTRAINTS:-{CONSTRAINTS}}}"
+        in (project_root / "include" / "local" / "lock.sh").read_text()
+    )
+
+
+def test_the_bucket_that_is_written_and_read_by_default():
+    from data_platform.dbt_docs import DEFAULT_BUCKET
+
+    assert Settings().bucket == DEFAULT_BUCKET
+
+
+def test_the_image_and_the_laptop_set_the_same(project_root, tmp_path, monkeypatch):
+    monkeypatch.delenv("AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV")
+    monkeypatch.delenv("AIRFLOW__DATA_PLATFORM__SCRATCH_DIR")
+    laptop = airflow_environment(Layout(tmp_path), DEFAULT_PORTS)
+    image = dict(re.findall(r"(AIRFLOW__\w+)=(\S+)", (project_root / "Dockerfile").read_text()))
+    own = {"AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV"}
+    assert len(image) > len(own)
+    assert {name: laptop[name] for name in image if name not in own} == {
+        name: value for name, value in image.items() if name not in own
+    }
