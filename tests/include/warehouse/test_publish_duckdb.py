@@ -92,12 +92,14 @@ def test_readers_see_one_version_while_others_are_published(warehouse):
     threads = [threading.Thread(target=keep_reading) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for number in range(1, 16):
-        build(warehouse, number)
-        publish(warehouse, PRODUCT, Publication.now("run", str(number)))
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for number in range(1, 16):
+            build(warehouse, number)
+            publish(warehouse, PRODUCT, Publication.now("run", str(number)))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
     assert errors == []
     assert len(seen) > 3

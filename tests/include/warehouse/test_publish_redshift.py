@@ -118,19 +118,25 @@ def test_the_consumer_views_show_the_version_that_was_published_last(redshift):
 
 def test_readers_see_one_version_while_others_are_published(redshift):
     publish_number(redshift, 0)
-    seen, stop = [], threading.Event()
+    seen, errors, stop = [], [], threading.Event()
 
     def keep_reading():
-        while not stop.is_set():
-            seen.append(read(redshift))
+        try:
+            while not stop.is_set():
+                seen.append(read(redshift))
+        except Exception as error:  # no reader may ever meet one
+            errors.append(error)
 
     thread = threading.Thread(target=keep_reading)
     thread.start()
-    for number in range(1, 6):
-        publish_number(redshift, number)
-    stop.set()
-    thread.join()
+    try:
+        for number in range(1, 6):
+            publish_number(redshift, number)
+    finally:
+        stop.set()
+        thread.join()
 
+    assert errors == []
     assert len({row[0] for row in seen}) > 1
     assert [row for row in seen if len({str(value) for value in row}) != 1] == []
 

@@ -318,15 +318,15 @@ def test_a_failing_cycle_is_told_and_tried_again(replicator, monkeypatch, caplog
     monkeypatch.setattr("include.local.aurora.replicator.RETRY_SECONDS", 0.05)
     with running(replicator) as server:
         wait_until(lambda: replicator.integration.summary()["published_lsn"] is not None)
-        monkeypatch.setattr(
-            replicator, "_publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-        )
-        with replicator.aurora.transaction() as connection:
-            connection.execute("UPDATE venue SET venueseats = 78")
-        wait_until(lambda: replicator.error)
-        assert server.replicator.error == "OSError: [Errno 28] No space left on device"
-        assert "Free disk space" in caplog.text
-        monkeypatch.undo()
+        with monkeypatch.context() as full_disk:  # of its own: the short retry stays when the disk has room again
+            full_disk.setattr(
+                replicator, "_publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+            )
+            with replicator.aurora.transaction() as connection:
+                connection.execute("UPDATE venue SET venueseats = 78")
+            wait_until(lambda: replicator.error)
+            assert server.replicator.error == "OSError: [Errno 28] No space left on device"
+            wait_until(lambda: "Free disk space" in caplog.text)  # logged just after the error is set
         wait_until(lambda: replicator.error is None)
         rows = "SELECT count(*) FROM demodb.venue WHERE venueseats = 78"
         wait_until(lambda: read_published(replicator.directory, rows) == [(5,)])
@@ -564,13 +564,15 @@ def test_writers_wait_for_each_other_and_readers_see_whole_transactions_only(rep
         for writer in writers:
             writer.start()
         seen = set()
-        while len(replicator.integration.activity()) < 12:
-            rows = read_published(replicator.directory, "SELECT venueid, venueseats FROM demodb.venue ORDER BY 1")
-            seen.add(tuple(rows))
-            sums.add(sum(seats for _, seats in rows))
-        stop.set()
-        for writer in writers:
-            writer.join()
+        try:
+            while len(replicator.integration.activity()) < 12:
+                rows = read_published(replicator.directory, "SELECT venueid, venueseats FROM demodb.venue ORDER BY 1")
+                seen.add(tuple(rows))
+                sums.add(sum(seats for _, seats in rows))
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
         expected = source_rows(replicator.aurora, "SELECT venueid, venueseats FROM venue ORDER BY 1")
         published = "SELECT venueid, venueseats FROM demodb.venue ORDER BY 1"
         wait_until(lambda: read_published(replicator.directory, published) == expected)
@@ -593,6 +595,7 @@ def test_concurrent_workloads_arrive_complete_and_traceable(replicator):
             worker.start()
         for worker in workers:
             worker.join()
+        assert len(results) == 2  # a writer that raised has none
         assert all(result.inserts and result.updates and result.deletes for result in results)
         ids = {number for result in results for number in result.committed}
         assert len(ids) == sum(result.inserts for result in results)
