@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import uuid
@@ -21,7 +22,10 @@ CRASH = [sys.executable, "-c", "import sys; print('no space left on device', flu
 def supervisor(tmp_path):
     state = State(run_id=uuid.uuid4().hex, ports={"aws": 1, "zero-etl": 2, "api-server": 3})
     made = Supervisor(Layout(tmp_path), state, tickit="none", environ={**os.environ, MARKER: state.run_id})
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield made
+    for number, handler in handlers.items():  # run() installs its own, which would outlive the test
+        signal.signal(number, handler)
     end_all(state.run_id, 0)
 
 
@@ -89,6 +93,7 @@ def test_processes_left_by_a_killed_supervisor_are_ended(supervisor):
     deadline = time.monotonic() + 5
     while not marked_processes(supervisor.state.run_id) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert marked_processes(supervisor.state.run_id)  # else there is nothing to end
     stop(supervisor.layout)
     assert not marked_processes(supervisor.state.run_id)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import closing
-from pathlib import Path
 
 import boto3
 import pytest
@@ -175,16 +173,8 @@ def test_loading_twice_changes_nothing(tmp_path, capsys):
     assert counts["sales"] == 1_800
 
 
-@pytest.fixture(scope="module")
-def shared():
-    folder = os.environ.get("DATA_PLATFORM_SHARED_DATA")
-    if not folder:
-        pytest.skip("DATA_PLATFORM_SHARED_DATA is not set: the public TICKIT files are not here")
-    return Path(folder) / "tickit"
-
-
-def test_the_public_files_load_as_they_are(tmp_path, shared):
-    tables, report = read_tables(str(shared), tmp_path / "rejects.jsonl")
+def test_the_public_files_load_as_they_are(tmp_path, shared_data):
+    tables, report = read_tables(str(shared_data / "tickit"), tmp_path / "rejects.jsonl")
     read = {table.table: (table.read, table.loaded, table.rejected) for table in report.tables}
     assert read == {
         "venue": (202, 202, 0), "category": (11, 11, 0), "date": (365, 365, 0), "event": (8798, 8798, 0),
@@ -195,8 +185,8 @@ def test_the_public_files_load_as_they_are(tmp_path, shared):
     assert orphans.missing == {12: 47, 51: 36, 64: 56}
 
 
-def test_tables_missing_from_the_public_files_are_generated_to_fit(tmp_path, shared):
-    given_tables, _ = read_tables(str(shared), tmp_path / "rejects.jsonl")
+def test_tables_missing_from_the_public_files_are_generated_to_fit(tmp_path, shared_data):
+    given_tables, _ = read_tables(str(shared_data / "tickit"), tmp_path / "rejects.jsonl")
     tables = generate("full", given=given_tables)
     assert len(tables["sales"]["salesid"]) == 172_456
     assert set(tables["sales"]["eventid"].tolist()) <= set(tables["event"]["eventid"].tolist())
