@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench._result import percentile, write_result
 from include.local.aurora.workload import Workload
-from include.local.demo.finance import BUILD, first_build, newest_sale, read_published
+from include.local.demo.finance import BUILD, first_build, newest_sale, published_file, read_published
 from include.local.demo.runs import seconds_between
 from include.local.trial import Trial, trial_platform
 
@@ -79,7 +79,8 @@ def main() -> None:
         trial_platform(Path(folder), tickit="full") as trial,
     ):
         trial.runs.run("connect_zero_etl")
-        first_build(trial.runs)
+        if not published_file(trial.layout).exists():
+            first_build(trial.runs)
         stop = threading.Event()
         workload = Workload(trial.aurora, seed=1)
         writer = threading.Thread(target=workload.run, args=(WRITES_PER_SECOND, LONGEST_SECONDS, stop))
