@@ -5,7 +5,6 @@ The local platform's stand-in is asked too (test_zero_etl_stand_in.py); it is mo
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,15 @@ INTEGRATION_ARN = f"arn:aws:rds:us-east-1:123456789012:integration:{INTEGRATION_
 CONN_ID = "zero_etl_under_test"
 TARGET = "aurora_zeroetl_integration"
 CHECKPOINT = '{"txn_seq":1,"txn_id":10}'
+GATE_SECONDS = 5.0
 
 
 @dataclass
 class FakeAws:
-    """What AWS would answer. Faults are taken one per request, before anything else is looked at."""
+    """What AWS would answer. Faults are taken one per request, before anything else is looked at.
+
+    With a ``gate``, a request is answered only after somebody has set the gate once more; ``released`` tells of each whether that came.
+    """
 
     url: str = ""
     status: str | None = "active"
@@ -33,7 +36,8 @@ class FakeAws:
     tables: list[dict[str, Any]] = field(default_factory=list)
     databases: set[str] = field(default_factory=set)
     faults: deque[tuple[int, str]] = field(default_factory=deque)
-    delay_seconds: float = 0.0
+    gate: threading.Event | None = None
+    released: list[bool] = field(default_factory=list)
     page_size: int = 1000
     never_finishes: bool = False
     polls_before_finished: int = 0
@@ -166,7 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
         rds = target is None
         body = {key: value[0] for key, value in parse_qs(raw.decode()).items()} if rds else json.loads(raw)
         action = body["Action"] if rds else target.rsplit(".", 1)[-1]
-        time.sleep(self.aws.delay_seconds)
+        if self.aws.gate is not None:
+            self.aws.gate.clear()  # first, so that only what happens while this request is under way releases it
+            self.aws.released.append(self.aws.gate.wait(GATE_SECONDS))
         if self.aws.faults:
             status, code = self.aws.faults.popleft()
             answer = _rds_error(code, "injected") if rds else json.dumps({"__type": code, "message": "injected"})
@@ -233,6 +239,8 @@ def serve(fake: FakeAws) -> Iterator[None]:
     try:
         yield
     finally:
+        if fake.gate is not None:
+            fake.gate.set()  # no request outlives its test
         server.shutdown()
         server.server_close()
         thread.join()

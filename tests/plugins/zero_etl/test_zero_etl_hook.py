@@ -1,7 +1,7 @@
 """The hook against AWS's wire protocols: boto3 is real, only the other side of the socket is ours."""
 
 import asyncio
-import time
+import threading
 from dataclasses import replace
 
 import pytest
@@ -158,7 +158,7 @@ def test_connection_refused_is_unavailable(connect_to, no_backoff):
 def test_answer_that_does_not_come_is_unavailable(aws, hook, no_backoff, monkeypatch):
     monkeypatch.setitem(hook_module._CLIENT_CONFIG, "read_timeout", 0.1)
     monkeypatch.setitem(hook_module._CLIENT_CONFIG, "retries", {"mode": "standard", "total_max_attempts": 2})
-    aws.delay_seconds = 0.4
+    aws.gate = threading.Event()  # nobody sets it
     with pytest.raises(ZeroEtlUnavailable, match="timeout"):
         hook.checkpoint()
 
@@ -196,6 +196,7 @@ def test_cancelled_coroutine_cancels_its_statement_and_its_thread_ends(aws, hook
     async def scenario():
         task = asyncio.create_task(hook.acheckpoint())
         while not aws.calls("DescribeStatement"):
+            assert not task.done()
             await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -205,15 +206,22 @@ def test_cancelled_coroutine_cancels_its_statement_and_its_thread_ends(aws, hook
     assert len(aws.calls("CancelStatement")) == 1
 
 
-def test_event_loop_goes_on_while_aws_is_slow(aws, hook):
-    aws.delay_seconds = 0.5
-    gaps = []
+def test_event_loop_goes_on_while_aws_is_slow(aws, hook, monkeypatch):
+    """AWS answers only when the loop has ticked since it was asked, so a request made on the loop itself is never released."""
+    aws.gate = threading.Event()
+    make_client = hook._client
+    makers = []
+
+    def client(service):
+        makers.append(threading.current_thread())
+        return make_client(service)
+
+    monkeypatch.setattr(hook, "_client", client)
 
     async def tick():
         while True:
-            before = time.monotonic()
+            aws.gate.set()
             await asyncio.sleep(0.01)
-            gaps.append(time.monotonic() - before)
 
     async def scenario():
         ticker = asyncio.create_task(tick())
@@ -222,7 +230,10 @@ def test_event_loop_goes_on_while_aws_is_slow(aws, hook):
         return seen
 
     assert asyncio.run(scenario()).value == CHECKPOINT
-    assert max(gaps) < 0.4  # a single request on the loop would take longer
+    assert aws.released
+    assert all(aws.released)
+    assert makers
+    assert threading.current_thread() not in makers  # to make a client is slow too, though it asks nobody
 
 
 # --- the connection ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import asyncio
 import json
 import threading
 import time
-from datetime import timedelta
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -17,6 +18,7 @@ from data_platform.zero_etl.exceptions import (
     ZeroEtlUnhealthy,
     ZeroEtlWaitStopped,
 )
+from data_platform.zero_etl.hook import ZeroEtlHook
 from data_platform.zero_etl.operators import ConnectZeroEtlOperator, ZeroEtlHealthOperator
 from data_platform.zero_etl.triggers import ZeroEtlHealthTrigger
 from tests.plugins.zero_etl.fake_aws import CHECKPOINT, CONN_ID, TARGET, table_row
@@ -44,6 +46,30 @@ def resume(operator, deferral):
 
     event = json.loads(json.dumps(asyncio.run(first()).payload))
     return getattr(operator, deferral.method_name)({}, event=event)
+
+
+@contextmanager
+def once(condition, act, seconds=30.0):
+    """Act beside the task as soon as the condition holds; a fixed delay would come too early on a busy machine."""
+    over = threading.Event()
+    held = []
+
+    def watch():
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            if over.wait(0.01):
+                return
+        held.append(bool(condition()))
+        act()  # also when time is up: the task ends and the test fails, rather than hangs
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    assert held == [True], "the task did not wait for what was to happen beside it"
 
 
 def test_healthy_source_passes_at_once_without_deferring(aws):
@@ -96,9 +122,13 @@ def test_table_that_fails_while_the_task_is_deferred_fails_the_task(aws):
 
 def test_deadline_fails_the_deferred_task_and_says_what_was_in_the_way(aws):
     aws.tables[1]["table_state"] = "ResyncRequired"
-    operator = health_operator(timeout_seconds=0.3)
-    with pytest.raises(ZeroEtlNotReady, match=r"(?s)0 s, which is the deadline.*ResyncRequired"):
-        resume(operator, deferral_of(operator))
+    operator = health_operator(timeout_seconds=600)  # so that a slow first look defers too
+    deferral = deferral_of(operator)
+    for name in ("started", "deadline"):  # as if most of the wait were over
+        moment = datetime.fromisoformat(getattr(deferral.trigger, name)) - timedelta(seconds=599.7)
+        setattr(deferral.trigger, name, moment.isoformat())
+    with pytest.raises(ZeroEtlNotReady, match=r"(?s) 600 s, which is the deadline.*ResyncRequired"):
+        resume(operator, deferral)
 
 
 def test_lag_over_the_limit_is_waited_for(aws):
@@ -129,8 +159,8 @@ def test_denied_access_fails_at_once_and_also_after_deferral(aws):
 
 def test_without_deferral_the_task_polls_until_healthy(aws):
     aws.tables[1]["table_state"] = "ResyncInitiated"
-    threading.Timer(0.6, lambda: aws.tables[1].update(table_state="Synced")).start()
-    result = health_operator(deferrable=False).execute({})
+    with once(lambda: len(aws.calls("DescribeIntegrations")) >= 2, lambda: aws.tables[1].update(table_state="Synced")):
+        result = health_operator(deferrable=False).execute({})
     assert result["outcome"] == "pass"
     assert len(aws.calls("DescribeIntegrations")) >= 2
 
@@ -141,21 +171,29 @@ def test_without_deferral_the_deadline_holds(aws):
         health_operator(deferrable=False, timeout_seconds=0.4).execute({})
 
 
-def test_kill_ends_a_polling_task_soon(aws):
+def test_kill_ends_a_polling_task_soon(aws, monkeypatch):
     aws.tables[1]["table_state"] = "ResyncInitiated"
     operator = health_operator(deferrable=False, poll_seconds=60)
-    threading.Timer(0.5, operator.on_kill).start()
-    before = time.monotonic()
+    pause = ZeroEtlHook.pause
+    pauses = []
+
+    def killed_while_it_sleeps(hook, seconds):
+        pauses.append((time.monotonic(), seconds))
+        threading.Timer(0.2, operator.on_kill).start()  # not at once: then it would not begin to sleep
+        pause(hook, seconds)
+
+    monkeypatch.setattr(ZeroEtlHook, "pause", killed_while_it_sleeps)
     with pytest.raises(ZeroEtlWaitStopped):
         operator.execute({})
-    assert time.monotonic() - before < 10
+    ((began, seconds),) = pauses
+    assert seconds == 60
+    assert time.monotonic() - began < 5
 
 
 def test_kill_cancels_the_statement_that_is_under_way(aws):
     aws.never_finishes = True
     operator = ConnectZeroEtlOperator(task_id="create_database", zero_etl_conn_id=CONN_ID)
-    threading.Timer(0.5, operator.on_kill).start()
-    with pytest.raises(ZeroEtlWaitStopped):
+    with once(lambda: aws.calls("DescribeStatement"), operator.on_kill), pytest.raises(ZeroEtlWaitStopped):
         operator.execute({})
     assert len(aws.calls("CancelStatement")) == 1
 

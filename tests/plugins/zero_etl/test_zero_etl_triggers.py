@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.triggers.base import BaseEventTrigger
 
+from data_platform.zero_etl.hook import ZeroEtlHook
 from data_platform.zero_etl.triggers import CURSOR_KEY, ZeroEtlCheckpointTrigger, ZeroEtlHealthTrigger
 from tests.plugins.zero_etl.fake_aws import CHECKPOINT, CONN_ID, healthy, serve, table_row
 
@@ -217,31 +218,37 @@ def test_burst_within_the_interval_becomes_one_event_and_its_last_move_is_not_st
     async def scenario():
         async with running(checkpoint_trigger(interval=0.6)) as events:
             await until(lambda: len(events) == 1)
-            for number in range(2, 12):
+            for number in itertools.count(2):
                 move(aws, number)
-                await asyncio.sleep(0.03)
-            assert len(events) == 1
+                assert len(events) == 1
+                # Ten moves at once, then some until half the interval is over: no sleep has to end in time.
+                await asyncio.sleep(0 if number < 11 else 0.03)
+                if number >= 11 and time.monotonic() >= events[0][0] + 0.3:
+                    break
             await until(lambda: len(events) == 2)
-            await asyncio.sleep(0.7)  # an interval more: nothing follows
-            return events
+            asked = len(aws.calls("ExecuteStatement"))
+            await until(lambda: len(aws.calls("ExecuteStatement")) >= asked + 2)  # a whole look more: nothing follows
+            return events, number
 
-    events = asyncio.run(scenario())
-    assert checkpoints(events) == [CHECKPOINT, "c11"]
+    events, last = asyncio.run(scenario())
+    assert checkpoints(events) == [CHECKPOINT, f"c{last}"]
     assert events[1][0] - events[0][0] >= 0.6
 
 
 def test_steady_moves_never_come_faster_than_the_interval(aws):
     async def scenario():
         async with running(checkpoint_trigger(interval=0.4)) as events:
-            for number in range(2, 100):
-                move(aws, number)
-                await asyncio.sleep(0.02)
-                if len(events) == 3:
-                    break
+            numbers = itertools.count(2)
+
+            def moved_on():
+                move(aws, next(numbers))
+                return len(events) >= 3
+
+            await until(moved_on)
             return [moment for moment, _ in events]
 
     moments = asyncio.run(scenario())
-    assert len(moments) >= 2
+    assert len(moments) == 3
     assert all(later - earlier >= 0.4 for earlier, later in itertools.pairwise(moments))
 
 
@@ -263,15 +270,16 @@ def test_restarted_trigger_remembers_what_it_has_told(aws):
 
 def test_restart_does_not_shorten_the_interval(aws):
     store = Store()
+    ZeroEtlHook(CONN_ID).checkpoint()  # a first look is slow and would hide an interval that is too short
+    started = time.monotonic()  # not after the event is dated: the bound is then the whole interval
     store.set(CURSOR_KEY, {"checkpoint": "c0", "event_at": time.time()})
 
     async def scenario():
-        started = time.monotonic()
         async with running(checkpoint_trigger(store, interval=0.7)) as events:
             await until(lambda: events)
             return events[0][0] - started
 
-    assert asyncio.run(scenario()) >= 0.6
+    assert asyncio.run(scenario()) >= 0.7
 
 
 def test_cursor_from_the_future_delays_by_one_interval_at_most(aws):
@@ -340,14 +348,14 @@ def test_pauses_between_failures_grow_up_to_a_minute(monkeypatch):
     assert pauses[-1] == 60.0
 
 
-def test_missing_connection_is_waited_for(aws, monkeypatch):
+def test_missing_connection_is_waited_for(aws, monkeypatch, capsys):
     name = f"AIRFLOW_CONN_{CONN_ID.upper()}"
     value = os.environ[name]
     monkeypatch.delenv(name)
 
     async def scenario():
         async with running(checkpoint_trigger()) as events:
-            await asyncio.sleep(0.2)
+            await until(lambda: "checkpoint not read" in capsys.readouterr().out)  # it has looked
             assert events == []
             monkeypatch.setenv(name, value)
             await until(lambda: events)
