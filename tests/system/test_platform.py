@@ -37,8 +37,8 @@ PUBLISHED_TOTALS_AND_CONTRADICTIONS = """
         )
     ) FROM finance.rpt_finance_qtr_total_sales_by_event
 """
-QUIET_SECONDS = 8
-"""Longer than the local poll interval (2 s) and the least time between two builds (5 s, see conftest.py) together."""
+QUIET_SECONDS = 15
+"""Twice the local poll interval (2 s) and the least time between two builds (5 s, see conftest.py) together, and more."""
 
 
 def source_totals(platform):
@@ -210,8 +210,8 @@ def until_parsed_during_a_run(platform, task_id, known, timeout=60):
     while time.monotonic() < deadline:
         tasks = {task["task_id"] for task in platform.api.request("GET", f"/dags/{BUILD}/tasks")["tasks"]}
         if task_id in tasks:
-            new = platform.runs.known(BUILD) - known
-            running = [run for run in new if platform.runs.state_of(BUILD, run) == "running"]
+            new = {run: state for run, state in platform.runs.states(BUILD).items() if run not in known}
+            running = [run for run, state in new.items() if state == "running"]
             assert running, f"Airflow read the change only when the run was over: {new}"
             return running[0]
         time.sleep(0.2)
@@ -222,21 +222,24 @@ def test_a_dag_changed_while_its_run_is_under_way_does_not_hurt_the_run(platform
     platform.wait_for_idle(BUILD)
     known = platform.runs.known(BUILD)
     sell_one_more(platform.aurora, newest_sale(platform.aurora))
-    running_dbt(platform)
+    dbt = running_dbt(platform)
     before = build_dag_file.read_text()
     changed = before.replace("timeout_seconds=900", "timeout_seconds=901").replace(
         "check_replication >> build_models",
         'EmptyOperator(task_id="added_later")\n    check_replication >> build_models',
     )
     assert changed.count("added_later") == 1
-    build_dag_file.write_text(
-        changed.replace(
-            "from include.platform import connections, pools",
-            "from airflow.providers.standard.operators.empty import EmptyOperator\nfrom include.platform import connections, pools",
-        )
+    changed = changed.replace(
+        "from include.platform import connections, pools",
+        "from airflow.providers.standard.operators.empty import EmptyOperator\nfrom include.platform import connections, pools",
     )
+    dbt.suspend()  # the run can't end before the change was read
     try:
-        run = until_parsed_during_a_run(platform, "added_later", known)
+        try:
+            build_dag_file.write_text(changed)
+            run = until_parsed_during_a_run(platform, "added_later", known)
+        finally:
+            dbt.resume()
         assert platform.runs.follow(BUILD, run).state == "success"
         until_published(platform, source_totals(platform))
     finally:
@@ -281,10 +284,14 @@ def test_a_dropped_source_table_fails_the_check_with_its_name_and_readers_keep_t
     known = platform.runs.known(BUILD)
     sell_one_more(platform.aurora, newest_sale(platform.aurora))
     deadline = time.monotonic() + 120
-    while "failed" not in {platform.runs.state_of(BUILD, run) for run in platform.runs.known(BUILD) - known}:
+    while not (
+        failures := [
+            run for run, state in platform.runs.states(BUILD).items() if state == "failed" and run not in known
+        ]
+    ):
         assert time.monotonic() < deadline, "no run failed after the table was dropped"
         time.sleep(1)
-    [failed] = [run for run in platform.runs.known(BUILD) - known if platform.runs.state_of(BUILD, run) == "failed"][:1]
+    failed = failures[0]
     assert task_states(platform, failed)["check_replication"] == "failed"
     log = platform.layout.airflow_home.glob(f"logs/dag_id={BUILD}/run_id={failed}/task_id=check_replication/*.log")
     assert any("venue" in path.read_text() and "Deleted" in path.read_text() for path in log)
