@@ -38,7 +38,7 @@ class Settings:
     """All deployment settings, validated.
 
     Attributes:
-        bucket: S3 bucket for dbt's run state and documentation.
+        bucket: S3 bucket for dbt's run state and documentation, quality evidence and held versions' reports.
         warehouse_venv: the environment with dbt and Soda; tasks call it as a subprocess.
         scratch_dir: fast local disk of the worker; may vanish between tasks.
         dbt_execution: `graph` (one task), or `watcher` or `local` (one Cosmos task per model).
@@ -47,6 +47,8 @@ class Settings:
         zero_etl_min_interval_seconds: least time between two asset events of a moved checkpoint.
         zero_etl_history_mode: whether `sales` and `listing` replicate in history mode; without it their facts rebuild in full.
         publish_grace_seconds: how long an old published version stays readable on Redshift.
+        catalog_domain_id: Amazon DataZone domain that gets lineage and quality scores; empty means no catalog.
+        catalog_project_id: DataZone project that owns the data products' assets; empty means assets are never created, only found.
     """
 
     bucket: str = "data-platform"
@@ -58,6 +60,8 @@ class Settings:
     zero_etl_min_interval_seconds: float = 15.0
     zero_etl_history_mode: bool = True
     publish_grace_seconds: float = 3600.0
+    catalog_domain_id: str = ""
+    catalog_project_id: str = ""
 
     @property
     def dbt_executable(self) -> Path:

@@ -1,0 +1,1 @@
+"""Data contracts (ODCS): load, validate, compile to checks."""

@@ -1,0 +1,1 @@
+"""The quality gate: run a contract's checks, judge them, keep the evidence."""
