@@ -66,7 +66,8 @@ class Model:
     Attributes:
         unique_id: dbt's id, ``model.<project>.<name>``.
         name: the relation's name.
-        layer: ``staging``, ``intermediate`` or the mart's area; its schema is ``<build schema>_<layer>``.
+        layer: ``staging``, ``intermediate`` or the mart's area; its schema is ``<build schema>_<layer>``, of a
+            published model ``<build schema>_<layer>_audit``.
         materialized: ``view``, ``table`` or ``incremental``.
         tags: in alphabetical order.
         description: first of the model's documentation.
@@ -87,6 +88,11 @@ class Model:
     def published(self) -> bool:
         """Whether the model's relation is part of a data product."""
         return PUBLISHED in self.tags
+
+    @property
+    def schema_suffix(self) -> str:
+        """What follows ``<build schema>_`` in the name of the schema that the model is built in."""
+        return f"{self.layer}_audit" if self.published else self.layer
 
 
 def load_models(path: Path = DBT_MANIFEST) -> tuple[Model, ...]:

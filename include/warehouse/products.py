@@ -27,9 +27,9 @@ class Product:
     name: str
     relations: tuple[str, ...]
 
-    def build_schema(self, connection: WarehouseConnection) -> str:
-        """Where dbt builds the relations (``macros/generate_schema_name.sql``)."""
-        return f"{connection.build_schema}_{self.name}"
+    def audit_schema(self, connection: WarehouseConnection) -> str:
+        """Where dbt builds the relations and the quality gate looks at them (``macros/generate_schema_name.sql``)."""
+        return f"{connection.build_schema}_{self.name}_audit"
 
 
 def published_product(name: str, manifest: Path = DBT_MANIFEST) -> Product:

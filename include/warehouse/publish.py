@@ -78,7 +78,7 @@ def publish(connection: WarehouseConnection, product: Product, publication: Publ
     if isinstance(connection, DuckDbConnection):
         publish_file(connection, product, publication)
     else:
-        publish_views(open_warehouse(connection), product, publication, product.build_schema(connection))
+        publish_views(open_warehouse(connection), product, publication, product.audit_schema(connection))
     log.info("published %s of %s: %s", publication.version, product.name, ", ".join(product.relations))
 
 
@@ -124,7 +124,7 @@ def publish_file(connection: DuckDbConnection, product: Product, publication: Pu
 def _write_version(connection: DuckDbConnection, new: Path, product: Product, publication: Publication) -> None:
     import duckdb
 
-    schema, built_in = quoted(product.name), product.build_schema(connection)
+    schema, built_in = quoted(product.name), product.audit_schema(connection)
     with duckdb.connect(":memory:") as database:
         database.execute(f"attach '{_literal(connection.path)}' as work (read_only)")
         database.execute(f"attach '{_literal(new)}' as version")

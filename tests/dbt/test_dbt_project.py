@@ -31,10 +31,10 @@ def test_manifest_knows_the_models_their_layers_and_the_published_ones() -> None
     )
 
 
-def test_reports_have_the_columns_of_the_post() -> None:
+def test_reports_have_the_columns_of_the_post_and_how_fresh_they_are() -> None:
     total, top = MODELS["rpt_finance_qtr_total_sales_by_event"], MODELS["rpt_finance_qtr_top_event_by_sales"]
-    assert [column.name for column in total.columns] == POST_COLUMNS
-    assert [column.name for column in top.columns] == [*POST_COLUMNS, "row_num"]
+    assert [column.name for column in total.columns] == [*POST_COLUMNS, "last_changed_at"]
+    assert [column.name for column in top.columns] == [*POST_COLUMNS, "row_num", "last_changed_at"]
 
 
 def test_every_node_is_documented_and_every_model_has_its_own_yaml() -> None:
@@ -111,7 +111,7 @@ def test_committed_manifest_is_fresh() -> None:
 def test_documented_columns_and_types_are_those_of_the_relations(built: Built) -> None:
     with built.warehouse.connect() as connection:
         for model in MODELS.values():
-            found = connection.execute(f"describe work.build_{model.layer}.{model.name}").fetchall()
+            found = connection.execute(f"describe work.build_{model.schema_suffix}.{model.name}").fetchall()
             documented = [
                 (column.name, re.sub(r"varchar\(\d+\)", "varchar", column.data_type)) for column in model.columns
             ]

@@ -52,7 +52,7 @@ def shape(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, st
 def test_redshift_sql_gives_the_local_result_row_for_row_scales_included(
     name: str, built: Built, compiled: Run
 ) -> None:
-    relation = f"work.build_{MODELS[name].layer}.{name}"
+    relation = f"work.build_{MODELS[name].schema_suffix}.{name}"
     with built.warehouse.connect() as connection:
         query = as_duckdb(compiled.sql(name))
         assert shape(connection, query) == shape(connection, f"select * from {relation}")

@@ -28,10 +28,10 @@ def warehouse(tmp_path):
 def build(warehouse, number, rows=3):
     """Both relations hold the same number, so that a reader can tell a mix."""
     with duckdb.connect(str(warehouse.path)) as connection:
-        connection.execute("create schema if not exists build_finance")
+        connection.execute("create schema if not exists build_finance_audit")
         for relation in ("rpt_a", "rpt_b", "unpublished"):
             connection.execute(
-                f"create or replace table build_finance.{relation} as select {number} as number, md5(i::varchar) as filler "
+                f"create or replace table build_finance_audit.{relation} as select {number} as number, md5(i::varchar) as filler "
                 f"from range({rows}) r(i)"
             )
 

@@ -63,9 +63,9 @@ def endpoint(tmp_path_factory):
 @pytest.fixture
 def redshift(endpoint):
     warehouse = RedshiftWarehouse(CONNECTION, boto3.client("redshift-data", endpoint_url=endpoint))
-    for schema in ("finance", "finance_versions", "build_finance"):
+    for schema in ("finance", "finance_versions", "build_finance_audit"):
         warehouse.query(f"drop schema if exists {schema} cascade")
-    warehouse.query("create schema build_finance")
+    warehouse.query("create schema build_finance_audit")
     return warehouse
 
 
@@ -73,8 +73,8 @@ def build(warehouse, number):
     statements = []
     for relation in ("rpt_a", "rpt_b"):
         statements += [
-            f"drop table if exists build_finance.{relation}",
-            f"create table build_finance.{relation} as select {number} as number",
+            f"drop table if exists build_finance_audit.{relation}",
+            f"create table build_finance_audit.{relation} as select {number} as number",
         ]
     warehouse.transaction(statements)
 
@@ -84,7 +84,7 @@ def publish_number(warehouse, number, at=None):
     publication = Publication.now("run", str(number))
     if at is not None:
         publication = replace(publication, version=at.strftime("v%Y%m%d%H%M%S%f"), published_at=at)
-    publish_views(warehouse, PRODUCT, publication, "build_finance")
+    publish_views(warehouse, PRODUCT, publication, "build_finance_audit")
     return publication
 
 
@@ -171,7 +171,7 @@ def test_a_publisher_that_stops_anywhere_leaves_the_version_before(redshift, bro
     build(redshift, 2)
 
     with pytest.raises(PublishFailed, match="Readers still see the version before"):
-        publish_views(StopsAt(redshift, **broken), PRODUCT, Publication.now("run", "2"), "build_finance")
+        publish_views(StopsAt(redshift, **broken), PRODUCT, Publication.now("run", "2"), "build_finance_audit")
 
     assert read(redshift) == (1, 1, "1")
     publish_number(redshift, 3)
@@ -181,7 +181,7 @@ def test_a_publisher_that_stops_anywhere_leaves_the_version_before(redshift, bro
 def test_a_relation_that_leaves_the_product_loses_its_view(redshift):
     publish_number(redshift, 1)
 
-    publish_views(redshift, Product("finance", ("rpt_a",)), Publication.now("run", "2"), "build_finance")
+    publish_views(redshift, Product("finance", ("rpt_a",)), Publication.now("run", "2"), "build_finance_audit")
 
     views = redshift.query("select table_name from information_schema.tables where table_schema = 'finance' order by 1")
     assert views == [("_publication",), ("rpt_a",)]
@@ -258,7 +258,7 @@ def test_a_silent_api_is_told_with_the_operation_and_only_costs_the_row_counts(c
         warehouse.query("select 1")
     with pytest.raises(StatementFailed, match="Data API, batch_execute_statement: expected an answer"):
         warehouse.transaction(["select 1"])
-    node = NodeResult("model.p.first", "model", "first", "table", ("build_finance", "first"), "success", 0.5, 1)
+    node = NodeResult("model.p.first", "model", "first", "table", ("build_finance_audit", "first"), "success", 0.5, 1)
     assert count_rows(lambda: warehouse, [node]) == {}
     assert "rows were not counted: Redshift Data API, execute_statement" in caplog.text
 
@@ -272,7 +272,7 @@ def test_values_are_bound_and_cannot_become_sql(redshift):
     nasty = "'; drop schema finance cascade; --"
     build(redshift, 1)
 
-    publish_views(redshift, PRODUCT, replace(Publication.now("run", nasty), run_id=nasty), "build_finance")
+    publish_views(redshift, PRODUCT, replace(Publication.now("run", nasty), run_id=nasty), "build_finance_audit")
 
     assert redshift.query("select run_id, source_checkpoint from finance._publication") == [(nasty, nasty)]
 
@@ -280,7 +280,7 @@ def test_values_are_bound_and_cannot_become_sql(redshift):
 def test_a_name_that_is_no_identifier_is_refused():
     with pytest.raises(IdentifierRefused, match="rename it at its source"):
         prepare_statements(
-            Product("finance", ('rpt"; drop schema finance',)), Publication.now("run", "1"), "build_finance"
+            Product("finance", ('rpt"; drop schema finance',)), Publication.now("run", "1"), "build_finance_audit"
         )
 
 
@@ -288,13 +288,13 @@ def test_more_relations_than_one_transaction_holds_are_refused():
     product = Product("finance", tuple(f"rpt_{n}" for n in range(MAX_RELATIONS + 1)))
 
     with pytest.raises(PublishFailed, match="split the product"):
-        prepare_statements(product, Publication.now("run", "1"), "build_finance")
+        prepare_statements(product, Publication.now("run", "1"), "build_finance_audit")
 
 
 def test_every_statement_is_redshifts_and_the_views_bind_late():
     publication = Publication.now("run", "1")
     statements = [
-        *prepare_statements(PRODUCT, publication, "build_finance"),
+        *prepare_statements(PRODUCT, publication, "build_finance_audit"),
         *repoint_statements(
             PRODUCT, publication, {"rpt_a": ["number"], "rpt_b": ["number", "name"]}, ["rpt_gone", "rpt_a"]
         ),

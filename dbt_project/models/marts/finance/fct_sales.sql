@@ -24,7 +24,8 @@ select
     cast(coalesce(events.venuename, 'Unknown venue') as varchar(100)) as venuename,
     events.venuecity,
     events.venuestate,
-    events.venueseats
+    events.venueseats,
+    sales.changed_at
 from {{ ref('int_sales_latest') }} as sales
 left join {{ ref('int_events_described') }} as events on sales.eventid = events.eventid
 where not sales.is_deleted

@@ -20,6 +20,7 @@ select
     sales_revenue,
     staff_commission,
     commission_pcnt,
-    row_num
+    row_num,
+    last_changed_at
 from ranked
 where row_num <= 3
