@@ -11,10 +11,10 @@ export AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV ?= $(CURDIR)/.local/venvs/warehous
 # Narrow a command: make demo ONLY=finance, make bench ONLY=parse, make test ONLY=tests/plugins
 ONLY ?=
 
-.PHONY: help setup demo test up down status lint bench package-mwaa manifest docs lock clean
+.PHONY: help setup demo test up down status lint check-contracts bench package-mwaa manifest docs lock clean
 
 help: ## say what each command does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## build the environments (skipped when nothing changed)
 	@include/local/setup.sh
@@ -36,6 +36,9 @@ status: setup ## say what runs, where, and what died
 
 lint: setup ## ruff and mypy; checks, never fixes
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+check-contracts: setup ## validate every data contract, compile its checks and compare them with the dbt models (ONLY=product)
+	@$(PY) -m include.contracts $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## measure against named baselines; writes build/bench/*.json (ONLY=parse runs one)
 	@$(PY) -m bench $(ONLY)

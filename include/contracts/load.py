@@ -38,7 +38,9 @@ def load_products(area: str = DEFAULT_AREA, root: Path = DATA_PRODUCTS_DIR) -> t
         ProductFolderEmpty: a folder without contract.
         RelationClaimedTwice: two contracts promise one relation.
     """
-    files = [read_contract(folder / CONTRACT_FILE, _shown(folder / CONTRACT_FILE)) for folder in _folders(area, root)]
+    files = [
+        read_contract(folder / CONTRACT_FILE, shown_path(folder / CONTRACT_FILE)) for folder in _folders(area, root)
+    ]
     products = [read_promises(file, area, file.path.parent.name) for file in files]
     if problems := [problem for file in files for problem in sorted(file.problems)]:
         raise ContractInvalid(problems)
@@ -58,7 +60,7 @@ def find_product(area: str, name: str, root: Path = DATA_PRODUCTS_DIR) -> DataPr
     if name not in names:
         raise UnknownProduct(
             f"expected a product of the area {area}: {', '.join(names)}, found {name!r}{nearest(name, names)}; "
-            f"correct the name, or add {_shown(root / area / name / CONTRACT_FILE)}"
+            f"correct the name, or add {shown_path(root / area / name / CONTRACT_FILE)}"
         )
     return next(product for product in load_products(area, root) if product.name == name)
 
@@ -79,7 +81,7 @@ def hold_published(products: Iterable[DataProduct], published: Iterable[str]) ->
         )
     if extra := sorted(promised.keys() - published):
         where = ", ".join(
-            f"{name} ({_shown(promised[name].path)}{nearest(name, published - promised.keys())})" for name in extra
+            f"{name} ({shown_path(promised[name].path)}{nearest(name, published - promised.keys())})" for name in extra
         )
         raise RelationNotPublished(
             f"expected contracts for published relations only, found {where}; tag the dbt model 'published' (and run `make manifest`), "
@@ -87,7 +89,8 @@ def hold_published(products: Iterable[DataProduct], published: Iterable[str]) ->
         )
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
+    """The path as messages name it: from the project's root."""
     return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else str(path)
 
 
@@ -95,18 +98,18 @@ def _folders(area: str, root: Path) -> list[Path]:
     areas = sorted(folder.name for folder in root.iterdir() if _is_folder(folder)) if root.is_dir() else []
     if area not in areas:
         raise UnknownArea(
-            f"expected an area of {_shown(root)}: {', '.join(areas) or 'none'}, found {area!r}{nearest(area, areas)}; correct the name"
+            f"expected an area of {shown_path(root)}: {', '.join(areas) or 'none'}, found {area!r}{nearest(area, areas)}; correct the name"
         )
     folders = sorted(folder for folder in (root / area).iterdir() if _is_folder(folder))
     if not folders:
-        raise UnknownArea(f"expected products in {_shown(root / area)}, found none; add <product>/{CONTRACT_FILE}")
+        raise UnknownArea(f"expected products in {shown_path(root / area)}, found none; add <product>/{CONTRACT_FILE}")
     for folder in folders:
         if not (folder / CONTRACT_FILE).is_file():
             found = sorted(item.name for item in folder.iterdir())
             close = difflib.get_close_matches(CONTRACT_FILE, found, n=1)
             remedy = f"rename {close[0]}" if close else "write it, or remove the folder"
             raise ProductFolderEmpty(
-                f"expected {_shown(folder / CONTRACT_FILE)}, found {', '.join(found) or 'an empty folder'}; {remedy}"
+                f"expected {shown_path(folder / CONTRACT_FILE)}, found {', '.join(found) or 'an empty folder'}; {remedy}"
             )
     return folders
 
@@ -120,9 +123,9 @@ def _refuse_shared_relations(products: list[DataProduct]) -> None:
     for product in products:
         for relation in product.relations:
             if relation.name in owners:
+                both = f"{shown_path(owners[relation.name].path)} and {shown_path(product.path)}"
                 raise RelationClaimedTwice(
-                    f"expected one contract for {relation.name}, found {_shown(owners[relation.name].path)} and {_shown(product.path)}; "
-                    "remove it from one of them"
+                    f"expected one contract for {relation.name}, found {both}; remove it from one of them"
                 )
             owners[relation.name] = product
 
@@ -151,7 +154,7 @@ def _resolved(
         lost = [to for to, target in zip(reference.to, targets, strict=True) if target is None]
         problems.append(
             Problem(
-                _shown(product.path),
+                shown_path(product.path),
                 line,
                 column,
                 "columns of one relation that a contract promises",
@@ -172,6 +175,8 @@ def _target(to: str, product: DataProduct, products: list[DataProduct]) -> tuple
     else:
         owner = product
         relation_id, _, column_id = to.partition(".")
-    relation = next((one for one in owner.relations if relation_id in (one.name, one.id)), None) if owner else None
+    relation = (
+        next((one for one in owner.relations if relation_id in (one.name, *one.aliases)), None) if owner else None
+    )
     column = relation.column(column_id) if relation else None
     return (relation, column.name) if relation and column else None

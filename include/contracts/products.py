@@ -147,8 +147,8 @@ class Column:
     """A promised column.
 
     Attributes:
-        id: the contract's stable id of it; empty if it has none.
         name: in the warehouse.
+        aliases: the contract's own name and id of it, by which other parts of it refer to it.
         type: in the warehouse.
         description: what it means.
         classification: who may see its values.
@@ -159,8 +159,8 @@ class Column:
         place: in the contract.
     """
 
-    id: str
     name: str
+    aliases: tuple[str, ...]
     type: ColumnType
     description: str
     classification: Classification
@@ -176,8 +176,8 @@ class Relation:
     """A promised relation.
 
     Attributes:
-        id: the contract's stable id of it; empty if it has none.
         name: in the warehouse.
+        aliases: the contract's own name and id of it.
         description: one row is what.
         columns: in the order of the contract; the order in the warehouse doesn't matter.
         rules: beyond what the columns imply.
@@ -186,8 +186,8 @@ class Relation:
         place: in the contract.
     """
 
-    id: str
     name: str
+    aliases: tuple[str, ...]
     description: str
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...]
@@ -207,8 +207,8 @@ class Relation:
         return tuple(column.name for column in self.columns if column.classification.shown)
 
     def column(self, name: str) -> Column | None:
-        """The column of that name or id."""
-        return next((column for column in self.columns if name in (column.name, column.id)), None)
+        """The column of that name or alias."""
+        return next((column for column in self.columns if name in (column.name, *column.aliases)), None)
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def _relation(contract: ContractFile, one: SchemaObject, place: Place) -> Relati
     columns = tuple(
         _column(contract, column, (*place, "properties", index)) for index, column in enumerate(one.properties or [])
     )
-    relation = Relation(one.id or "", name, one.description or "", columns, (), (), (), place)
+    relation = Relation(name, _aliases(one), one.description or "", columns, (), (), (), place)
     _check_unique(contract, "column", [(column.name, column.place) for column in columns])
     _check_key(contract, relation)
     rules = [
@@ -208,15 +208,19 @@ def _relation(contract: ContractFile, one: SchemaObject, place: Place) -> Relati
         for index, to in enumerate(declared.relationships or []):
             references.append(_reference(contract, relation, to, (*column.place, "relationships", index), column))
     return Relation(
-        relation.id,
         name,
+        relation.aliases,
         relation.description,
         columns,
         tuple(rule for rule in rules if rule),
         tuple(reference for reference in references if reference),
-        _freshness(contract, relation, one),
+        _freshness(contract, relation),
         place,
     )
+
+
+def _aliases(one: SchemaObject | SchemaProperty) -> tuple[str, ...]:
+    return tuple(name for name in (one.name, one.id) if name)
 
 
 def _physical_name(contract: ContractFile, name: str | None, place: Place) -> str:
@@ -276,8 +280,8 @@ def _column(contract: ContractFile, one: SchemaProperty, place: Place) -> Column
         )
     column_type = _column_type(contract, one, place)
     return Column(
-        one.id or "",
         name,
+        _aliases(one),
         column_type,
         one.description or "",
         classification,
@@ -538,15 +542,16 @@ def _rule_columns(
 
 
 def _known_column(contract: ContractFile, relation: Relation, name: Any, place: Place) -> str:
-    known = [column.name for column in relation.columns]
-    if name not in known:
+    column = relation.column(str(name))
+    if column is None:
+        known = [column.name for column in relation.columns]
         contract.refuse(
             place,
             f"a column of {relation.name}",
             repr(name),
             f"use one of {', '.join(known)}{nearest(str(name), known)}",
         )
-    return str(name)
+    return column.name if column else str(name)
 
 
 # -- relationships and service levels
@@ -586,7 +591,7 @@ def _from_columns(contract: ContractFile, relation: Relation, one: Relationship,
     columns = []
     for index, name in enumerate(names):
         owner, _, column = name.rpartition(".")
-        if owner != relation.name:
+        if owner not in (relation.name, *relation.aliases):
             contract.refuse(
                 (*place, "from", index), f"{relation.name}.<column>", repr(name), "name the column with its relation"
             )
@@ -595,11 +600,11 @@ def _from_columns(contract: ContractFile, relation: Relation, one: Relationship,
     return columns
 
 
-def _freshness(contract: ContractFile, relation: Relation, one: SchemaObject) -> tuple[Freshness, ...]:
+def _freshness(contract: ContractFile, relation: Relation) -> tuple[Freshness, ...]:
     found = []
     for index, sla in enumerate((contract.document and contract.document.slaProperties) or []):
         owner, _, name = (sla.element or "").rpartition(".")
-        if sla.property != "freshness" or owner not in (one.name, relation.name):
+        if sla.property != "freshness" or owner not in (relation.name, *relation.aliases):
             continue
         place: Place = ("slaProperties", index)
         known = _known_column(contract, relation, name, (*place, "element"))
@@ -630,9 +635,7 @@ def _freshness(contract: ContractFile, relation: Relation, one: SchemaObject) ->
 
 
 def _check_service_levels(contract: ContractFile, relations: tuple[Relation, ...]) -> None:
-    declared = {
-        name for one in (contract.document and contract.document.schema_) or [] for name in (one.name, one.physicalName)
-    }
+    declared = {name for relation in relations for name in (relation.name, *relation.aliases)}
     for index, sla in enumerate((contract.document and contract.document.slaProperties) or []):
         place: Place = ("slaProperties", index)
         if sla.property not in SLA_PROPERTIES:

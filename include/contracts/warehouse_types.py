@@ -73,6 +73,9 @@ class ColumnType:
     name: str
     arguments: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        return _written(self.name, self.arguments)
+
     @property
     def logical(self) -> str:
         """The standard's logical type."""
