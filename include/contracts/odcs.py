@@ -97,9 +97,10 @@ def read_contract(path: Path, name: str) -> ContractFile:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         contract.marks[()] = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        contract.refuse(
-            (), "well-formed YAML", error.problem or "something else", "correct the line or the one before it"
-        )
+        found = error.problem or "something else"
+        if error.context and error.context_mark:
+            found += f" ({error.context} that starts in line {error.context_mark.line + 1})"
+        contract.refuse((), "well-formed YAML", found, "correct the line or what it belongs to")
         return contract
     except yaml.reader.ReaderError as error:
         contract.refuse((), "printable characters", f"{error.character!r} at {error.position}", "remove it")

@@ -436,7 +436,7 @@ def _metric(contract: ContractFile, one: DataQuality, place: Place, column: Colu
             "write what it means as one of them, or in a description",
         )
         return None
-    library = [metric for metric in Metric if metric is not Metric.SQL]
+    library = [str(metric) for metric in Metric if metric is not Metric.SQL]
     if one.query is not None:
         contract.refuse((*place, "query"), "type: sql beside a query", "type library", "add the type")
     if one.metric not in library:
