@@ -6,21 +6,17 @@ which become readable lines of the task's log and one `NodeResult` a node.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from include.warehouse.child_process import ChildProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -30,16 +26,11 @@ FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
 SKIPPED = "skipped"
 _FINAL = SUCCEEDED | FAILED | {SKIPPED}
 
-MAX_EVENT_CHARACTERS = 1 << 20
-"""A longer line of dbt's output is cut; one event is about a kilobyte."""
 MAX_ERRORS_KEPT = 20
-INTERRUPT_SECONDS = 3.0
-"""How long dbt gets to cancel its queries before it is killed: Airflow kills the task five seconds after SIGTERM."""
 
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING}
 _RUNNABLE = frozenset({"model", "test", "unit_test", "seed", "snapshot"})
 _DOTTED_LINE = re.compile(r" \.{3,} ")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -181,7 +172,7 @@ class DbtProcess:
         self.target_dir = target_dir
         self._environment = dict(environment)
         self._variables = ("--vars", json.dumps(dict(variables))) if variables else ()
-        self._process: subprocess.Popen[str] | None = None
+        self._process = ChildProcess()
 
     def run(
         self,
@@ -203,10 +194,10 @@ class DbtProcess:
         events = DbtEvents(outcome, attempt, on_node)
         (self.target_dir / "run_results.json").unlink(missing_ok=True)  # of an earlier run
         try:
-            process = self._start([*command, "--log-format", "json", "--log-level", "info", *options])
-            for line in _bounded_lines(process):
+            self._start([*command, "--log-format", "json", "--log-level", "info", *options])
+            for line in self._process.lines():
                 events.read(line)
-            outcome.exit_code = process.wait()
+            outcome.exit_code = self._process.wait()
         except BaseException:  # a time-out of the task, for one
             self.terminate()
             raise
@@ -218,28 +209,21 @@ class DbtProcess:
         Empty if dbt could not say; its words are in the log.
         """
         fqns: dict[str, str] = {}
-        process = self._start(["ls", "--quiet", "--output", "json", "--output-keys", "unique_id", "fqn", *options])
-        for line in _bounded_lines(process):
+        self._start(["ls", "--quiet", "--output", "json", "--output-keys", "unique_id", "fqn", *options])
+        for line in self._process.lines():
             try:
                 node = json.loads(line)
                 if node["unique_id"].partition(".")[0] in _RUNNABLE:
                     fqns[node["unique_id"]] = ".".join(node["fqn"])
             except (ValueError, KeyError, TypeError):
                 log.warning("dbt ls: %s", line.rstrip()[:2000])
-        return fqns if process.wait() == 0 else {}
+        return fqns if self._process.wait() == 0 else {}
 
     def terminate(self) -> None:
-        """Interrupt dbt, so that it cancels its queries; then kill its whole group. Safe to call from a signal handler, at any time."""
-        process = self._process
-        if process is None:
-            return
-        self._signal_group(process, signal.SIGINT)
-        deadline = time.monotonic() + INTERRUPT_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self._signal_group(process, signal.SIGKILL)
+        """See `ChildProcess.terminate`: dbt, interrupted, cancels its queries."""
+        self._process.terminate()
 
-    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
+    def _start(self, arguments: Sequence[str]) -> None:
         self.target_dir.mkdir(parents=True, exist_ok=True)
         full = [
             str(self._executable),
@@ -250,41 +234,4 @@ class DbtProcess:
             *("--log-level-file", "none", "--no-use-colors", "--no-version-check"),
         ]
         log.debug("running %s", full)
-        self._process = subprocess.Popen(  # noqa: S603 - no shell, and the selection is validated
-            full,
-            cwd=self.target_dir,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
-        return self._process
-
-    @staticmethod
-    def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
-        try:
-            os.killpg(process.pid, number)
-        except (ProcessLookupError, PermissionError):  # gone; macOS says the latter of a zombie
-            return
-
-
-def _bounded_lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    stream = cast("IO[str]", process.stdout)  # a pipe
-    while line := stream.readline(MAX_EVENT_CHARACTERS):
-        cut = not line.endswith("\n")
-        yield line
-        while cut and (rest := stream.readline(MAX_EVENT_CHARACTERS)):
-            cut = not rest.endswith("\n")
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:  # pragma: no cover - runs in the forked child
-    """Linux kills dbt when the task is killed with SIGKILL; else it would hold the build file, and race with the retry."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._process.start(full, environment=self._environment, directory=self.target_dir)
