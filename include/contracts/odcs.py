@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from open_data_contract_standard.model import OpenDataContractStandard
+from open_data_contract_standard import model
 from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 API_VERSION = "v3.1.0"
 KIND = "DataContract"
+
+_REQUIRED: dict[type[BaseModel], tuple[str, ...]] = {
+    model.AuthoritativeDefinition: ("type", "url"),
+    model.CustomProperty: ("property", "value"),
+    model.Role: ("role",),
+    model.SchemaObject: ("name",),
+    model.SchemaProperty: ("name",),
+    model.Server: ("server", "type"),
+    model.ServiceLevelAgreementProperty: ("property", "value"),
+    model.Support: ("channel",),
+    model.TeamMember: ("username",),
+}
+"""What the standard's JSON schema requires and its models don't; of the outermost object `include.contracts.promises` says it."""
 
 type Place = tuple[str | int, ...]
 """Where in the document: keys and list indexes from the top."""
@@ -68,7 +81,7 @@ class ContractFile:
     path: Path
     name: str
     data: Any = None
-    document: OpenDataContractStandard | None = None
+    document: model.OpenDataContractStandard | None = None
     marks: dict[Place, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -157,11 +170,16 @@ def _value(contract: ContractFile, loader: _Loader, node: yaml.Node, place: Plac
 
 
 def _check_against_standard(contract: ContractFile) -> None:
-    for place, key, known in _unknown_keys(contract.data, OpenDataContractStandard, ()):
-        contract.refuse((*place, key), "a key of ODCS", repr(key), f"remove or correct it{nearest(key, known)}")
+    for place, value, kind in _objects(contract.data, model.OpenDataContractStandard, ()):
+        known = [one.alias or name for name, one in kind.model_fields.items()]
+        for key in value.keys() - set(known):
+            contract.refuse((*place, key), "a key of ODCS", repr(key), f"remove or correct it{nearest(key, known)}")
+        for key in _REQUIRED.get(kind, ()):
+            if value.get(key) is None:
+                contract.refuse(place, f"the key {key}", "none", "add it")
     try:
         # strict: "yes" is not a boolean, and 3 is not a string
-        contract.document = OpenDataContractStandard.model_validate(contract.data, strict=True)
+        contract.document = model.OpenDataContractStandard.model_validate(contract.data, strict=True)
     except ValidationError as error:
         told = {(problem.line, problem.column) for problem in contract.problems}
         for detail in error.errors():
@@ -189,21 +207,18 @@ def _place(contract: ContractFile, location: tuple[str | int, ...]) -> Place:
     return place
 
 
-def _unknown_keys(value: Any, annotation: Any, place: Place) -> Iterator[tuple[Place, str, list[str]]]:
-    if isinstance(value, list):
-        for member in _members(annotation):
-            if typing.get_origin(member) is list:
-                for index, item in enumerate(value):
-                    yield from _unknown_keys(item, typing.get_args(member)[0], (*place, index))
-    elif isinstance(value, dict):
-        for member in _members(annotation):
-            if isinstance(member, type) and issubclass(member, BaseModel):
-                fields = {known.alias or name: known for name, known in member.model_fields.items()}
-                for key, inner in value.items():
-                    if key in fields:
-                        yield from _unknown_keys(inner, fields[key].annotation, (*place, key))
-                    else:
-                        yield place, key, sorted(fields)
+def _objects(value: Any, annotation: Any, place: Place) -> Iterator[tuple[Place, dict[str, Any], type[BaseModel]]]:
+    """Every object in ``value`` with the model that the standard has for it."""
+    for member in _members(annotation):
+        if isinstance(value, list) and typing.get_origin(member) is list:
+            for index, item in enumerate(value):
+                yield from _objects(item, typing.get_args(member)[0], (*place, index))
+        elif isinstance(value, dict) and isinstance(member, type) and issubclass(member, BaseModel):
+            yield place, value, member
+            for name, known in member.model_fields.items():
+                key = known.alias or name
+                if key in value:
+                    yield from _objects(value[key], known.annotation, (*place, key))
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -118,11 +118,7 @@ def read_promises(contract: ContractFile, area: str, name: str) -> DataProduct |
     if document is None or contract.problems:
         return None
     _check_head(contract, area, name)
-    relations = tuple(
-        _relation(contract, one, ("schema", index))
-        for index, one in enumerate(document.schema_ or [])
-        if one is not None
-    )
+    relations = tuple(_relation(contract, one, ("schema", index)) for index, one in enumerate(document.schema_ or []))
     _check_service_levels(contract, relations)
     _check_unique(contract, "relation", [(relation.name, relation.place) for relation in relations])
     if contract.problems:
@@ -628,7 +624,7 @@ def _freshness(contract: ContractFile, relation: Relation) -> tuple[Freshness, .
             continue
         _check_custom(contract, place, sla.customProperties, ("severity",))
         severity = severity_of(contract, (*place, "customProperties"), _custom(sla.customProperties, "severity"))
-        hours = Decimal(str(sla.value)) * _HOURS[sla.unit]
+        hours = round(Decimal(str(sla.value)) * _HOURS[sla.unit], 4)
         words = f"The newest {known} is at most {sla.value} {sla.unit} old."
         found.append(Freshness(known, hours, severity, " ".join((sla.description or words).split())))
     return tuple(found)

@@ -60,7 +60,9 @@ def why_not_a_query(sql: str, *, has_column: bool) -> tuple[str, str] | None:
             "closed quotes",
             "a quote that never closes",
         ),
-        (bool(changes), "a query that only reads", changes[0] if changes else ""),
+        ("\\" in sql, "a query without backslashes, which the warehouses read differently", "a backslash"),
+        ("$$" in sql, "strings in single quotes", "$$"),
+        (bool(changes), "a query that only reads (quote a column of that name)", changes[0] if changes else ""),
         (bool(unknown), f"placeholders of {', '.join(PLACEHOLDERS)}", f"${{{unknown[0]}}}" if unknown else ""),
         (
             not has_column and any(PLACEHOLDERS.get(name) == "column" for name in _PLACEHOLDER.findall(sql)),

@@ -1,7 +1,8 @@
 """Column types as a contract names them, and as each warehouse's catalog names the same ones.
 
 Redshift: https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html; DuckDB: https://duckdb.org/docs/stable/sql/data_types/overview.
-DuckDB keeps no length of a varchar, so there the length can't be compared; its `length` rule counts instead.
+DuckDB keeps no length of a varchar, so there the length can't be compared: a contract's `maxLength` counts instead. What is written for
+Redshift was parsed as Redshift's SQL, not run on it.
 """
 
 from __future__ import annotations

@@ -10,8 +10,10 @@ import pytest
 import yaml
 from open_data_contract_standard.model import OpenDataContractStandard
 
+from include.contracts.compile import compile_checks
 from include.contracts.exceptions import MOST_PROBLEMS, ContractInvalid
 from include.contracts.load import load_products
+from include.contracts.warehouse_types import Dialect
 from tests.include.contracts.contracts_harness import TRIAL, line_of
 
 
@@ -242,6 +244,10 @@ MISTAKES = {
         "starts with select or with, found drop",
     ),
     "comment": ("where fee > amount", "where fee > amount -- x", "-- x", "without comments"),
+    "backslash": ("where fee > amount", r"where note > '\\'", "note >", "found a backslash"),
+    "strings of dollars": ("where fee > amount", "where note > $$;$$", "note >", "found a semicolon"),
+    "support without channel": ("channel: shop-data, ", "", "mailto", "expected the key channel, found none"),
+    "server without type": ("type: duckdb, ", "", "shop.duckdb", "expected the key type, found none"),
     "open quote": ("where fee > amount", "where note > 'amount", "note > 'amount", "a quote that never closes"),
     "placeholder": (
         "from ${object} where fee > amount",
@@ -361,3 +367,36 @@ def test_a_date_stays_a_string_as_the_standard_has_it(contracts):
     contracts.write(changed('"2020-01-01"', "2020-01-01"))
     (product,) = load_products("shop", contracts.root)
     assert product.relations[1].columns[0].options["minimum"] == "2020-01-01"
+
+
+def ends_well(contracts, text):
+    """Whether the contract is good, and then compiles; a refusal with places is fine, any other exception isn't."""
+    contracts.write(text)
+    try:
+        (product,) = load_products("shop", contracts.root)
+    except ContractInvalid as error:
+        refused = error
+    else:
+        return all(compile_checks(product, dialect, "audit") for dialect in Dialect)
+    assert refused.problems
+    assert all(problem.line > 0 and problem.remedy for problem in refused.problems)
+    return False
+
+
+def test_whatever_line_is_lost_the_contract_is_good_or_refused(contracts):
+    lines = TRIAL.splitlines(keepends=True)
+    good = [ends_well(contracts, "".join([*lines[:number], *lines[number + 1 :]])) for number in range(len(lines))]
+    assert True in good
+    assert False in good
+
+
+@pytest.mark.parametrize("value", ["null", "[null]", "{a: null}", "-1", ".nan"])
+def test_whatever_value_is_put_the_contract_is_good_or_refused(contracts, value):
+    lines = TRIAL.splitlines(keepends=True)
+    good = []
+    for number, line in enumerate(lines):
+        key, colon, rest = line.partition(":")
+        if colon and rest.strip():
+            good.append(ends_well(contracts, "".join([*lines[:number], f"{key}: {value}\n", *lines[number + 1 :]])))
+    assert good
+    assert False in good
