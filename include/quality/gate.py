@@ -243,23 +243,23 @@ class _Scan:
             return
         if expired:
             raise ScanTooSlow(
-                f"expected {len(wanted)} checks to end within {self.timeout_seconds:.0f} s, stopped Soda after that; nothing is known of the "
-                "data. Find the slow query in the warehouse's history and make its rule cheaper, or raise the gate's time limit"
+                f"expected {len(wanted)} checks to end within {self.timeout_seconds:.0f} s, stopped Soda after that; nothing is known "
+                "of the data. Find the slow query in the warehouse's history and make its rule cheaper, or raise the gate's time limit"
             )
         if self._crash and self._crash["type"] in {"ModuleNotFoundError", "ImportError"}:
             raise SodaMissing(
-                f"expected Soda Core in the warehouse environment, found: {self._crash['error']}; build the warehouse environment anew from "
+                f"expected Soda Core in the warehouse environment, found: {self._crash['error']}; build that environment anew from "
                 "locks/warehouse.txt (make setup; on MWAA the startup script does)"
             )
         if code < 0 or code == _INTERRUPTED:
             raise ScanInterrupted(
-                f"expected Soda to run {len(wanted)} checks, found it stopped (exit code {code}); nothing was written and nothing is known of "
-                "the data. A retry scans again; if it was killed for want of memory, give the worker more"
+                f"expected Soda to run {len(wanted)} checks, found it stopped (exit code {code}); nothing was written and nothing is known "
+                "of the data. A retry scans again; if it was killed for want of memory, give the worker more"
             )
         told = self._crash["error"] if self._crash else "; ".join(self._words) or "nothing"
         raise SodaCouldNotRun(
-            f"expected Soda to give a result of all {len(wanted)} checks, found {len(wanted) - len(missing)} and exit code {code}; its last "
-            f"words: {told}. Nothing is known of the data; mend what it says, then clear this task"
+            f"expected Soda to give a result of all {len(wanted)} checks, found {len(wanted) - len(missing)} and exit code {code}; its "
+            f"last words: {told}. Nothing is known of the data; mend what it says, then clear this task"
         )
 
 

@@ -125,7 +125,7 @@ def new_scan(job: dict[str, Any]) -> Any:
         """Where Soda keeps what became of a sample; this one has the rows."""
 
         rows: list[dict[str, Any]]
-        total: int
+        query: str
 
     class MemorySampler(Sampler):  # type: ignore[misc]
         """Keeps the first rows of each sample, values cut."""
@@ -139,7 +139,7 @@ def new_scan(job: dict[str, Any]) -> Any:
             kept.rows = [
                 dict(zip(columns, (plain(v, job["most_characters"]) for v in row), strict=True)) for row in fetched
             ]
-            kept.total = sample.get_rows_count()
+            kept.query = sample_context.query
             return kept
 
     scan = Scan()
@@ -212,19 +212,22 @@ def result(check: dict[str, Any], ended: Any, errors: list[str], secret: str) ->
         own = [words(error, secret) for error in failed_queries] or errors
         return record | {"error": "; ".join(dict.fromkeys(own)) or "its query gave no number"}
     kept = getattr(ended, "failed_rows_sample_ref", None)
+    wanted = getattr(ended.check_cfg, "failed_rows_query", None)
+    if wanted is not None and getattr(kept, "query", None) != wanted:
+        kept = None  # checks that measure the same share what Soda measured, and the rows that one of them asked for
     shown = set(check["sample_columns"])
     rows = [{name: row[name] for name in row if name in shown} for row in getattr(kept, "rows", [])]
     return record | {
         "outcome": ended.outcome.value,
         "measured": measured(ended),
-        "failed_rows": failed_rows(ended, check["sodacl"]),
+        "failed_rows": failed_rows(ended),
         "samples": [row for row in rows if row] if ended.outcome.value != "pass" else [],
         # the number was measured, only the rows could not be fetched
         "sample_error": words(failed_queries[0], secret) if failed_queries else "",
     }
 
 
-def measured(check: Any) -> float | str | None:
+def measured(check: Any) -> int | float | str | None:
     """The number; for a check of freshness the age, for one of a schema what differs."""
     value = getattr(check, "check_value", None)
     if isinstance(value, bool) or value is None:
@@ -244,7 +247,7 @@ def measured(check: Any) -> float | str | None:
     return int(number) if number.is_integer() else number
 
 
-def failed_rows(check: Any, sodacl: dict[str, Any]) -> int | None:
+def failed_rows(check: Any) -> int | None:
     """The measured value where it is known to count the rows that fail."""
     value = measured(check)
     if not isinstance(value, int):
