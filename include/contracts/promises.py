@@ -115,7 +115,7 @@ _QUALIFIED = re.compile(r"[A-Za-z0-9._/-]+\.ya?ml#/?schema/[A-Za-z0-9_-]+/proper
 def read_promises(contract: ContractFile, area: str, name: str) -> DataProduct | None:
     """What the contract promises; None if something is wrong, which then is among ``contract.problems``."""
     document = contract.document
-    if document is None or contract.problems:
+    if document is None:
         return None
     _check_head(contract, area, name)
     relations = tuple(_relation(contract, one, ("schema", index)) for index, one in enumerate(document.schema_ or []))
