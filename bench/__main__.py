@@ -16,6 +16,7 @@ from bench._result import RESULTS
 BENCHMARKS = {
     "parse": "parse",
     "replicator": "replicator",
+    "gate": "gate",
     "orchestration-tickit": "orchestration",
     "orchestration-185": "orchestration",
     "freshness": "freshness",

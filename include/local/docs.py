@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS = tuple(
     f"build/bench/{name}.json"
-    for name in ("demo", "freshness", "orchestration-185", "orchestration-tickit", "parse", "replicator")
+    for name in ("demo", "freshness", "gate", "orchestration-185", "orchestration-tickit", "parse", "replicator")
 )
 """The results that README shows; a test compares them with what ``make bench`` runs."""
 

@@ -236,11 +236,20 @@ def test_a_column_that_may_not_be_shown_is_dropped_though_the_engine_tells_it(wa
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("print(job['mark'], '{not json')", r"expected a record of include/quality/soda_runner\.py.*deploy them together"),
+        (
+            "print(job['mark'], '{not json')",
+            r"expected a record of include/quality/soda_runner\.py.*deploy them together",
+        ),
         ("tell(kind='result')", r"found .*KeyError.*deploy them together"),
-        (f"tell(kind='result', key='{ONE.key}', outcome='maybe')\ntell(kind='end')", "expected a result of .*deploy them together"),
+        (
+            f"tell(kind='result', key='{ONE.key}', outcome='maybe')\ntell(kind='end')",
+            "expected a result of .*deploy them together",
+        ),
         ("tell(kind='end', results=0)", "expected Soda to give a result of all 1 checks, found 0 and exit code 0"),
-        (f"good('{ONE.key}')\nprint('out of memory')\nsys.exit(9)", "found 1 and exit code 9; its last words: out of memory"),
+        (
+            f"good('{ONE.key}')\nprint('out of memory')\nsys.exit(9)",
+            "found 1 and exit code 9; its last words: out of memory",
+        ),
         ("tell(kind='crash', type='ValueError', error='no such thing')", "last words: no such thing.*clear this task"),
     ],
 )
@@ -304,7 +313,9 @@ def test_a_clock_that_agrees_is_not_told(warehouse, caplog):
 
 # -- kills
 
-SLOW = check("slow", "measured = 0", {"measured query": "select count(*) from range(1000000000000) where range % 7 = 8"})
+SLOW = check(
+    "slow", "measured = 0", {"measured query": "select count(*) from range(1000000000000) where range % 7 = 8"}
+)
 
 
 def alive(pid: int) -> bool:
