@@ -27,7 +27,8 @@ NOTE_CHARACTERS = 1000
 _MOST_TOLD = 20
 """Results that Markdown tells at most; the log and the JSON form have all."""
 _CELL_CHARACTERS = 60
-_MARKED = re.compile(r"([\\`*_\[\]()|~#!@:$^{}])")
+_MARKED = re.compile(r"([\\`*\[\]()|~#!@:$^{}]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+"""A line below between letters marks nothing, and names are easier to read without."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _GLYPHS = {Outcome.PASSED: "ok", Outcome.FAILED: "failed", Outcome.ERRORED: "errored"}
 

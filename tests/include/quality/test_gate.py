@@ -31,12 +31,15 @@ from include.warehouse.child_process import ChildProcess
 from include.warehouse.exceptions import StatementFailed
 from include.warehouse.gateway import open_warehouse
 from tests.include.quality.conftest import SCHEMA, TABLE, check, counting, write
+from tests.include.quality.test_data_source import redshift
+from tests.include.warehouse.test_child_process import alive, gone
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET_ADDRESS = "buyer1@example.com"
 
 CHECKS = [
     counting("ids", "id < 0"),
+    counting("never_asked", "id < -5", columns="nope"),
     counting("addresses", "email is null"),
     counting("late", "id >= 500"),
     counting("warned", "id = 7", severity=Severity.WARNING),
@@ -81,6 +84,11 @@ def test_what_holds_passes_with_its_value(ended):
     assert ended["ids"].message == "expected = 0, found 0"
     assert ended["ids"].samples == ()
     assert (ended["rows"].outcome, ended["rows"].measured) == (Outcome.PASSED, 1000)
+
+
+def test_no_rows_are_asked_for_of_what_passes(ended):
+    """Its query for rows is broken, which would be told."""
+    assert ended["never_asked"].message == "expected = 0, found 0"
 
 
 def test_what_does_not_hold_fails_with_its_value_and_some_rows(ended):
@@ -233,6 +241,17 @@ def test_a_column_that_may_not_be_shown_is_dropped_though_the_engine_tells_it(wa
     assert report.verdict is Verdict.FAILED
 
 
+def test_a_column_that_may_not_be_shown_does_not_leave_sodas_process(warehouse, soda_python, tmp_path):
+    seen, tap = tmp_path / "seen", tmp_path / "python"
+    tap.write_text(f'#!/bin/sh\n{soda_python} "$@" | tee {seen}\n')
+    tap.chmod(0o755)
+
+    run_gate([counting("five", "id between 1 and 5")], warehouse, SCHEMA, executable=tap)
+
+    assert '"samples": [{"id": 1}, {"id": 2}' in seen.read_text()
+    assert SECRET_ADDRESS not in seen.read_text()
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -305,6 +324,20 @@ def test_a_clock_that_is_off_is_told_with_both_times(warehouse, caplog):
     assert "set the worker's clock (NTP)" in caplog.text
 
 
+def test_redshifts_clock_is_asked_in_its_own_words():
+    asked = []
+
+    class Redshift:
+        def query(self, sql, parameters=None):
+            asked.append(sql)
+            return [(1772366400.25,)]
+
+    now = warehouse_time(Redshift(), redshift(), lambda: 1772366400.0)
+
+    assert now.isoformat() == "2026-03-01T12:00:00.250000+00:00"
+    assert asked == ["select extract(epoch from getdate())"]
+
+
 def test_a_clock_that_agrees_is_not_told(warehouse, caplog):
     warehouse_time(open_warehouse(warehouse, read_only=True), warehouse, time.time)
 
@@ -316,20 +349,6 @@ def test_a_clock_that_agrees_is_not_told(warehouse, caplog):
 SLOW = check(
     "slow", "measured = 0", {"measured query": "select count(*) from range(1000000000000) where range % 7 = 8"}
 )
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid: int, seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not alive(pid)
 
 
 def writable(path: Path) -> bool:
