@@ -13,4 +13,5 @@ class Tag(StrEnum):
 
     CONFIGURATION = "configuration"
     DBT = "dbt"
+    LINEAGE = "lineage"
     ZERO_ETL = "zero-etl"

@@ -1,0 +1,1 @@
+"""What the catalog (Amazon DataZone) gets: lineage, and the proof that it got it."""
