@@ -20,6 +20,8 @@ BENCHMARKS = {
     "orchestration-tickit": "orchestration",
     "orchestration-185": "orchestration",
     "freshness": "freshness",
+    "lineage-spool": "lineage",
+    "lineage-replay": "lineage",
     "demo": "demo",
 }
 """Name to module; a module that serves several names takes the name as its argument."""

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 BENCHMARKS = tuple(
     f"build/bench/{name}.json"
-    for name in ("demo", "freshness", "gate", "orchestration-185", "orchestration-tickit", "parse", "replicator")
+    for name in (
+        "demo",
+        "freshness",
+        "gate",
+        "lineage-replay",
+        "lineage-spool",
+        "orchestration-185",
+        "orchestration-tickit",
+        "parse",
+        "replicator",
+    )
 )
 """The results that README shows; a test compares them with what ``make bench`` runs."""
 
