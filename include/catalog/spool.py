@@ -7,6 +7,8 @@
     rejects/new/<token>.json            events that will never be delivered, not told to anybody yet
     rejects/told/<token>.json           … and those that were
     watermark.json                      which hours need not be read again
+
+A lifecycle rule may remove events once they are older than `include.catalog.reconcile.Options.lookback`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from data_platform.lineage.store import open_store
 from include.catalog.reconcile import Options
 from include.catalog.reconcile_operators import ProveDeliveryOperator, ReconcileLineageOperator
 from include.catalog.spool import Spool
+from include.local.aws.trial import trial_aws
 from tests.plugins.lineage.events import run_event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +100,27 @@ def test_events_arrive_and_the_sums_are_the_xcom(spool, caplog):
     assert len(json.dumps(second)) < 1000
     assert "1 events spooled = 1 accepted + 0 rejected + 0 pending" in caplog.text
     prove()
+
+
+def test_the_spool_in_s3_is_read_through_the_aws_connection(spool, catalog, monkeypatch):
+    with trial_aws(["data-platform"]) as s3:
+        url = "s3://data-platform/lineage"
+        aws = {
+            "region_name": "us-east-1",
+            "endpoint_url": s3,
+            "service_config": {"datazone": {"endpoint_url": catalog.url}},
+        }
+        option = transport_config(spool=url, domain_id=catalog.domain_id, **PLACE)
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": aws}))
+        monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(option))
+        moment = datetime.now(UTC) - timedelta(minutes=30)
+        SpoolTransport(SpoolConfig.from_dict({"url": url, "endpoint": s3})).emit(run_event(moment))
+        catalog.process_as = "FAILED"
+        assert reconcile()["replayed"] == 1
+        assert reconcile()["rejected"] == 1
+        with pytest.raises(AirflowFailException, match="found 1 new ones"):
+            prove()
+        prove()
 
 
 def test_a_window_limits_what_is_looked_at(spool):

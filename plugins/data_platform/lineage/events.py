@@ -71,9 +71,9 @@ def event_time(value: Any) -> datetime:
     """
     try:
         parsed = datetime.fromisoformat(str(value).upper())
-    except ValueError as error:
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise NotARunEvent(f"expected eventTime in ISO 8601, found {value!r}") from error
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def parse_event(body: bytes) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import json
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from openlineage.client.serde import Serde
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVENTS = "events"
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2999, 12, 31, 23, tzinfo=UTC)
+"""An event whose clock is out of all bounds is in the first or the last hour: every hour there is can be reckoned with."""
 BUDGET_SECONDS = 2 * CALL_SECONDS
 FREE_SECONDS = 0.25
 """A write that takes no longer doesn't count: hundreds of events of one build are all spooled."""
@@ -41,7 +44,8 @@ _KEYS = frozenset({"type", "url", "endpoint", "last"})
 
 def event_file(key: EventKey) -> str:
     """Where an event is in the spool."""
-    return f"{EVENTS}/{key.event_time:%Y-%m-%d/%H}/{key.token}.json"
+    hour = min(max(key.event_time, EARLIEST), LATEST)
+    return f"{EVENTS}/{hour:%Y-%m-%d/%H}/{key.token}.json"
 
 
 @dataclass
@@ -95,18 +99,19 @@ class SpoolTransport(Transport):
             self.counts["ignored"] += 1
             log.debug("lineage: the catalog takes run events only, ignored a %s", type(event).__name__)
             return
+        document = wire(event)
         if reason := self.budget.refusal():
-            self._failed(key, event, reason)
+            self._failed(key, document, reason)
             return
         try:
             with self.budget.spend():
-                self.store.put_once(event_file(key), to_bytes(wire(event)))
+                self.store.put_once(event_file(key), to_bytes(document))
         except Exception as error:
-            self._failed(key, event, f"{type(error).__name__}: {error}")
+            self._failed(key, document, f"{type(error).__name__}: {error}")
         else:
             self.counts["spooled"] += 1
 
-    def _failed(self, key: EventKey, event: Event, reason: str) -> None:
+    def _failed(self, key: EventKey, document: dict[str, Any], reason: str) -> None:
         self.counts["failed"] += 1
         if not self._told:
             self._told = True
@@ -117,7 +122,7 @@ class SpoolTransport(Transport):
                 reason,
             )
         if self.config.last:
-            losses.tell(key, wire(event), "the spool", event_file(key))
+            losses.tell(key, document, "the spool", event_file(key))
         else:
             losses.remember(key.token)
 

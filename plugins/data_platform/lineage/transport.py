@@ -130,10 +130,9 @@ class DataZoneTransport(AmazonDataZoneTransport):
             self._tell("skipped", reason)
             return "skipped"
         try:
+            client = self.client()  # its making is no waiting for the catalog
             with self.budget.spend():
-                self.client().post_lineage_event(
-                    domainIdentifier=self.config.domain_id, event=fitted.body, clientToken=token
-                )
+                client.post_lineage_event(domainIdentifier=self.config.domain_id, event=fitted.body, clientToken=token)
         except Exception as error:
             self._tell(error_code(error), str(error))
             return "failed"

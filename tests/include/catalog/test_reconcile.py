@@ -333,6 +333,14 @@ def test_a_clock_that_is_behind_does_not_hide_its_events(bench):
     assert bench.reconcile().pending == 0
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_clock_out_of_all_bounds_stops_nobody(bench, moment):
+    bench.emit()
+    bench.emit(moment)
+    assert bench.reconcile().replayed == 2
+    assert sums(bench.reconcile()) == (2, 2, 0, 0)
+
+
 def test_a_late_event_of_a_closed_hour_is_found_by_the_sweep(bench):
     bench.emit()
     for _ in range(2):

@@ -48,6 +48,16 @@ def test_the_folder_is_that_of_the_events_own_time_in_utc(tmp_path):
     assert file.parent.relative_to(tmp_path) == Path("events/2031-01-31/23")
 
 
+@pytest.mark.parametrize(
+    ("moment", "folder"),
+    [("0001-01-01T00:00:00Z", "events/1970-01-01/00"), ("9999-12-31T23:59:59Z", "events/2999-12-31/23")],
+)
+def test_a_clock_out_of_all_bounds_does_not_lose_the_event(tmp_path, moment, folder):
+    spool_at(tmp_path).emit(run_event(moment))
+    (file,) = tmp_path.rglob("*.json")
+    assert file.parent.relative_to(tmp_path) == Path(folder)
+
+
 def test_the_same_event_twice_is_one_untouched_file(tmp_path):
     spool, event = spool_at(tmp_path), run_event()
     spool.emit(event)
