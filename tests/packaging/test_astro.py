@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 import yaml
 
 from include.local.layout import DEFAULT_PORTS
 from include.platform.airflow_settings import load_airflow_settings
+from include.platform.settings import load_settings
 
 ASTRO_SERVICES = {"postgres", "scheduler", "dag-processor", "triggerer", "api-server"}
 """The services `astro dev start` itself runs on Airflow 3."""
 OUR_OWN = {"data_platform", "include"}
+IN_WAREHOUSE = {Path("include/quality/soda_runner.py")}
+"""Files that tasks start in the warehouse environment, not in Airflow's."""
 
 
 @pytest.fixture(scope="module")
@@ -63,29 +68,56 @@ def test_the_image_adds_to_airflow_what_only_the_stand_in_warehouse_needs(projec
     assert not told.rstrip().endswith("\\")
 
 
-def test_production_code_imports_nothing_that_neither_mwaa_nor_the_image_has(project_root):
-    locked = {
-        line.split("==")[0].replace("_", "-").lower()
-        for line in (project_root / "locks" / "airflow.txt").read_text().splitlines()
-        if "==" in line
-    }
-    distributions = packages_distributions()
-    files = [
+def production_files(root):
+    found = [
         path
         for room in ("dags", "include", "plugins")
-        for path in (project_root / room).rglob("*.py")
-        if not path.is_relative_to(project_root / "include" / "local")
+        for path in (root / room).rglob("*.py")
+        if not path.is_relative_to(root / "include" / "local")
     ]
-    assert len(files) > 30
-    missing = set()
-    for path in files:
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OUR_OWN:
-                if not locked & {name.replace("_", "-").lower() for name in distributions.get(top, ["?"])}:
-                    missing.add(top)
-    assert missing == {"duckdb"}
+    assert len(found) > 30
+    return found
+
+
+def imported(path):
+    """Top-level names that a file imports, wherever in it, without Python's own."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+
+
+def not_locked(names, distributions, lock):
+    """Those of ``names`` that no distribution of the lock brings."""
+    locked = {
+        normal(name) for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==", lock.read_text(), re.MULTILINE)
+    }
+    return {name for name in names if not locked & {normal(found) for found in distributions.get(name, ["?"])}}
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_production_code_imports_nothing_that_neither_mwaa_nor_the_image_has(project_root):
+    files = [path for path in production_files(project_root) if path.relative_to(project_root) not in IN_WAREHOUSE]
+    names = set().union(*map(imported, files)) - OUR_OWN
+    assert not_locked(names, packages_distributions(), project_root / "locks" / "airflow.txt") == {"duckdb"}
+
+
+def test_what_runs_in_the_warehouse_environment_imports_only_what_that_has(project_root):
+    """Started by its path with that environment's Python, which finds none of the project's own modules."""
+    python = load_settings().warehouse_venv / "bin" / "python"
+    ask = "import importlib.metadata, json; print(json.dumps(importlib.metadata.packages_distributions()))"
+    told = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout
+    names = set().union(*(imported(project_root / path) for path in IN_WAREHOUSE))
+
+    assert "soda" in names
+    assert not names & OUR_OWN
+    assert not_locked(names, json.loads(told), project_root / "locks" / "warehouse.txt") == set()
 
 
 def test_every_host_of_a_connection_is_a_service(project_root, compose):
