@@ -18,6 +18,8 @@ from include.catalog.reconcile import Options
 from include.catalog.reconcile_operators import ProveDeliveryOperator, ReconcileLineageOperator
 from include.catalog.spool import Spool
 from include.local.aws.trial import trial_aws
+from include.local.catalog.faults import PROCESSING
+from include.local.catalog.trial import trial_catalog
 from tests.plugins.lineage.events import run_event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +38,7 @@ def dag():
 
 @pytest.fixture(scope="module")
 def catalog():
-    from tests.plugins.lineage.fake_catalog import serve
-
-    with serve() as served:
+    with trial_catalog() as served:
         yield served
 
 
@@ -115,7 +115,7 @@ def test_the_spool_in_s3_is_read_through_the_aws_connection(spool, catalog, monk
         monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(option))
         moment = datetime.now(UTC) - timedelta(minutes=30)
         SpoolTransport(SpoolConfig.from_dict({"url": url, "endpoint": s3})).emit(run_event(moment))
-        catalog.process_as = "FAILED"
+        catalog.fault(PROCESSING, outcome="FAILED")
         assert reconcile()["replayed"] == 1
         assert reconcile()["rejected"] == 1
         with pytest.raises(AirflowFailException, match="found 1 new ones"):
@@ -132,7 +132,7 @@ def test_a_window_limits_what_is_looked_at(spool):
 
 def test_new_rejects_fail_the_proof_once_with_job_run_and_reason(spool, catalog):
     emit(spool, run_id="019c0000-0000-7000-8000-000000000001")
-    catalog.process_as = "FAILED"
+    catalog.fault(PROCESSING, outcome="FAILED")
     reconcile()
     reconcile()
     with pytest.raises(
@@ -146,7 +146,7 @@ def test_new_rejects_fail_the_proof_once_with_job_run_and_reason(spool, catalog)
 
 
 def test_many_rejects_are_all_in_the_log_but_not_all_in_the_message(spool, catalog, caplog):
-    catalog.process_as = "FAILED"
+    catalog.fault(PROCESSING, outcome="FAILED")
     for _ in range(21):
         emit(spool)
     reconcile()

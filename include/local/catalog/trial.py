@@ -69,9 +69,17 @@ class TrialCatalog:
         self.service.store.clear()
         self.done.clear()
 
+    def forget(self) -> None:
+        """Lose all that was stored, not what was heard."""
+        self.service.store.clear()
+
     def asked(self, operation: str) -> int:
         """How often an operation was asked for, done or not."""
         return self.service.faults.requests.get(operation, 0)
+
+    def wait_until_asked(self, operation: str, times: int) -> None:
+        """Wait for so many requests of an operation."""
+        self.service.faults.wait_until_asked(operation, times)
 
     @property
     def posted(self) -> list[tuple[str, bytes]]:

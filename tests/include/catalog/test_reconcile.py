@@ -10,9 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from data_platform.lineage.events import client_token, parse_event
 from data_platform.lineage.naming import Naming
@@ -29,6 +27,8 @@ from include.catalog.reconcile import (
 )
 from include.catalog.reconcile_catalog import CatalogEvent, LineageCatalog
 from include.catalog.spool import Hour, Ledger, Pending, Reject, Spool
+from include.local.catalog.faults import PROCESSING
+from include.local.catalog.trial import trial_catalog
 from tests.plugins.lineage.events import MOMENT, NAMES, as_json, run_event
 
 LATER = MOMENT.replace(microsecond=0) + timedelta(minutes=10)
@@ -37,16 +37,13 @@ AT_ONCE = Options(events_per_second=0)
 
 @pytest.fixture(scope="module")
 def served():
-    from tests.plugins.lineage.fake_catalog import serve
-
-    with serve() as catalog:
+    with trial_catalog() as catalog:
         yield catalog
 
 
 @pytest.fixture(scope="module")
 def client(served):
-    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=2, connect_timeout=1)
-    return boto3.client("datazone", region_name="us-east-1", endpoint_url=served.url, config=config)
+    return served.client(read_timeout=2, connect_timeout=1)
 
 
 @pytest.fixture
@@ -80,7 +77,7 @@ class Bench:
 
     def posted(self) -> Counter:
         """How often each token was sent."""
-        return Counter(token for token, _ in self.catalog.requests)
+        return Counter(token for token, _ in self.catalog.posted)
 
 
 @pytest.fixture
@@ -115,10 +112,10 @@ def test_what_is_sent_again_is_what_the_task_would_have_sent(bench):
     )
     event = run_event(sql="ü" * MAX_BYTES)
     OpenLineageClient(config={"transport": option}).emit(event)
-    (sent,) = bench.catalog.requests
+    (sent,) = bench.catalog.posted
     bench.catalog.forget()
     bench.reconcile()
-    assert bench.catalog.requests == [sent, sent]
+    assert bench.catalog.posted == [sent, sent]
 
 
 def test_what_the_catalog_has_already_is_not_sent_again(bench):
@@ -140,21 +137,21 @@ def test_every_page_of_the_catalogs_list_is_read(bench):
 
 def test_an_accepted_answer_that_was_lost_is_found_in_the_catalog(bench):
     bench.emit()
-    bench.catalog.fault("PostLineageEvent", drop=True, times=1)
+    bench.catalog.fault("PostLineageEvent", drop="answer", times=1)
     bench.reconcile()
     assert sums(bench.reconcile()) == (1, 1, 0, 0)
-    assert len(bench.catalog.items) == 1, "the same token is the same event"
+    assert len(bench.catalog.events) == 1, "the same token is the same event"
 
 
 def test_an_event_that_is_being_processed_is_pending_until_it_is_done(bench):
     bench.emit()
-    bench.catalog.process_as = "PROCESSING"
+    bench.catalog.fault(PROCESSING, outcome="PROCESSING")
     bench.reconcile()
     report = bench.reconcile()
     assert (sums(report), report.replayed) == ((1, 0, 0, 1), 0)
     bench.now += timedelta(days=1)
     assert sums(bench.reconcile()) == (1, 0, 0, 1), "an hour with pending events stays under watch"
-    bench.catalog.items[0]["status"] = "SUCCESS"
+    bench.catalog.clear()
     assert sums(bench.reconcile()) == (1, 1, 0, 0)
     assert bench.reconcile().hours == 0, "then it is done with"
 
@@ -162,19 +159,19 @@ def test_an_event_that_is_being_processed_is_pending_until_it_is_done(bench):
 def test_an_event_that_the_catalog_took_but_does_not_list_is_asked_for_by_its_id(bench):
     bench.emit()
     bench.reconcile()
-    bench.catalog.items[0]["time"] += 10 * 86400
+    bench.catalog.service.store.run("UPDATE events SET moment = moment + ?", 10 * 86400 * 10**6)
     report = bench.reconcile()
     assert (sums(report), report.replayed) == ((1, 1, 0, 0), 0)
 
 
 def test_an_event_that_the_catalog_failed_to_process_is_rejected_with_job_run_and_id(bench):
     event = bench.emit()
-    bench.catalog.process_as = "FAILED"
+    bench.catalog.fault(PROCESSING, outcome="FAILED")
     bench.reconcile()
     assert sums(bench.reconcile()) == (1, 0, 1, 0)
     (reject,) = bench.spool.new_rejects()
     assert (reject.job, reject.run_id, reject.event_type) == (event.job.name, event.run.runId, "COMPLETE")
-    assert bench.catalog.items[0]["id"] in reject.reason
+    assert bench.catalog.events[0]["id"] in reject.reason
 
 
 def test_a_refused_event_is_rejected_and_the_next_ones_are_sent(bench):
@@ -191,18 +188,18 @@ def test_an_event_that_is_too_large_is_rejected_without_asking(bench):
     bench.emit(job="j" * MAX_BYTES)
     assert sums(bench.reconcile()) == (1, 0, 1, 0)
     assert bench.spool.new_rejects()[0].reason.startswith("too large: expected at most 300000 bytes")
-    assert not bench.catalog.requests
+    assert not bench.catalog.posted
 
 
 def test_a_reject_is_told_once_and_sent_again_only_when_somebody_says_so(bench):
     event = bench.emit()
-    bench.catalog.process_as = "FAILED"
+    bench.catalog.fault(PROCESSING, outcome="FAILED")
     for _ in range(2):
         bench.reconcile()
     bench.spool.mark_told(bench.spool.new_rejects())
     report = bench.reconcile()
     assert (sums(report), report.replayed, bench.spool.new_rejects()) == ((1, 0, 1, 0), 0, [])
-    bench.catalog.process_as = "SUCCESS"
+    bench.catalog.clear()
     assert bench.reconcile(retry_rejected=True, since=MOMENT).replayed == 1
     assert sums(bench.reconcile()) == (1, 1, 0, 0)
     assert bench.posted() == {client_token(event): 1, client_token(event) + "-1": 1}
@@ -386,7 +383,7 @@ def test_an_event_that_was_brought_back_by_hand_under_another_name_is_sent(bench
     bench.emit(run_id=event.run.runId)  # and it was in the spool after all
     assert bench.reconcile().spooled == 2
     assert sums(bench.reconcile()) == (2, 2, 0, 0)
-    assert len(bench.catalog.items) == 1
+    assert len(bench.catalog.events) == 1
 
 
 def test_a_file_that_is_removed_while_it_is_looked_at_is_not_counted(bench, monkeypatch):
@@ -410,7 +407,7 @@ def test_another_content_under_the_same_token_is_rejected_once_it_is_sure(bench)
 def test_a_run_that_is_killed_in_the_middle_is_finished_by_the_next_without_duplicates(bench):
     for number in range(20):
         bench.emit(MOMENT + timedelta(seconds=number))
-    bench.catalog.fault("PostLineageEvent", delay=60, after=7)
+    bench.catalog.fault("PostLineageEvent", delay_seconds=60, after=7)
     code = (
         "import sys, boto3\n"
         "from datetime import datetime, timedelta\n"
@@ -431,10 +428,10 @@ def test_a_run_that_is_killed_in_the_middle_is_finished_by_the_next_without_dupl
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     bench.catalog.clear()
-    assert len(bench.catalog.items) < 20
+    assert len(bench.catalog.events) < 20
     bench.reconcile()
     assert sums(bench.reconcile()) == (20, 20, 0, 0)
-    assert len(bench.catalog.items) == 20
+    assert len(bench.catalog.events) == 20
 
 
 def test_a_ledger_that_does_not_add_up_fails_the_run(bench, monkeypatch):

@@ -25,9 +25,9 @@ def service_models_read_once():
 
 @pytest.fixture(scope="module")
 def served():
-    from tests.plugins.lineage.fake_catalog import serve
+    from include.local.catalog.trial import trial_catalog
 
-    with serve() as catalog:
+    with trial_catalog() as catalog:
         yield catalog
 
 

@@ -17,6 +17,7 @@ from data_platform.lineage.exceptions import LineageConfigInvalid
 from data_platform.lineage.naming import Naming, rename_datasets
 from data_platform.lineage.size import MAX_BYTES, TRIMMED
 from data_platform.lineage.transport import DataZoneConfig, DataZoneTransport
+from include.local.catalog.identity import DOMAIN_ID
 from tests.plugins.lineage.events import NAMES, run_event
 
 PLACE = {"region": "us-east-1", "account_id": "123456789012"}
@@ -29,15 +30,13 @@ def nothing_lost():
 
 def transport_to(url: str, **options) -> DataZoneTransport:
     return DataZoneTransport(
-        DataZoneConfig.from_dict(
-            {"domainId": "dzd_data0platform", "region": "us-east-1", "endpointOverride": url, **options}
-        )
+        DataZoneConfig.from_dict({"domainId": DOMAIN_ID, "region": "us-east-1", "endpointOverride": url, **options})
     )
 
 
 def sent(catalog, event) -> dict:
     """The event as the catalog got it under its token."""
-    bodies = [body for token, body in catalog.requests if token == client_token(event)]
+    bodies = [body for token, body in catalog.posted if token == client_token(event)]
     assert bodies, "the catalog did not get it"
     return parse_event(bodies[-1])
 
@@ -66,7 +65,7 @@ def test_the_same_event_is_sent_under_the_same_token(catalog):
     transport.emit(event)
     transport.emit(event)
     assert transport.counts == {"sent": 2}
-    assert [token for token, _ in catalog.requests].count(client_token(event)) == 2
+    assert [token for token, _ in catalog.posted].count(client_token(event)) == 2
 
 
 def test_a_large_event_is_sent_without_what_the_graph_does_not_need(catalog):
@@ -128,7 +127,7 @@ def test_a_catalog_that_never_answers_costs_no_more_than_the_budget(caplog):
 
 
 def test_an_answer_that_is_lost_does_not_fail_the_task(catalog):
-    catalog.fault("PostLineageEvent", drop=True, times=1)
+    catalog.fault("PostLineageEvent", drop="answer", times=1)
     transport, event = transport_to(catalog.url), run_event()
     transport.emit(event)
     assert transport.counts == {"failed": 1}
@@ -273,4 +272,4 @@ def test_events_from_several_threads_are_all_sent(catalog):
         thread.start()
     for thread in threads:
         thread.join()
-    assert {client_token(event) for event in events} <= {token for token, _ in catalog.requests}
+    assert {client_token(event) for event in events} <= {token for token, _ in catalog.posted}
