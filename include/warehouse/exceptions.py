@@ -54,3 +54,11 @@ class StatementFailed(WarehouseError):
 
 class PublishFailed(WarehouseError):
     """Publishing stopped; readers still see the version that was published before."""
+
+
+class ReleaseRefused(WarehouseError):
+    """The version that was to be released isn't held any more, or readers have a newer one. Nothing was published."""
+
+
+class BuiltByAnother(WarehouseError):
+    """Another run has built since: the relations in the audit schema are not this run's."""

@@ -31,6 +31,9 @@ class ObjectStore(Protocol):
     ) -> Any:
         """Write one object; readers see the old one or the new."""
 
+    def delete_object(self, *, Bucket: str, Key: str) -> Any:
+        """Remove one object; it need not be there."""
+
 
 def s3_client() -> ObjectStore:
     """S3 as the AWS connection says."""

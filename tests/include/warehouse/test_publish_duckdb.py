@@ -12,9 +12,10 @@ import duckdb
 import pytest
 
 from include.warehouse.connection import DuckDbConnection
-from include.warehouse.exceptions import PublishFailed
+from include.warehouse.exceptions import PublishFailed, ReleaseRefused
 from include.warehouse.products import Product
-from include.warehouse.publish import Publication, publish
+from include.warehouse.publication import Publication
+from include.warehouse.publish import current_version, discard, hold, publish, release
 
 PRODUCT = Product("finance", ("rpt_a", "rpt_b"))
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,7 +48,7 @@ def read(warehouse):
 
 def test_only_the_published_relations_are_published_with_their_publication(warehouse):
     build(warehouse, 1)
-    publication = Publication.now("run one", "checkpoint 'seven'")
+    publication = Publication.now("run one", "checkpoint 'seven'", 97.5)
 
     publish(warehouse, PRODUCT, publication)
 
@@ -57,9 +58,8 @@ def test_only_the_published_relations_are_published_with_their_publication(wareh
         ).fetchall()
         told = connection.execute("select * from finance._publication").fetchall()
     assert relations == [("finance._publication",), ("finance.rpt_a",), ("finance.rpt_b",)]
-    assert told == [
-        (publication.version, "run one", "checkpoint 'seven'", publication.published_at.replace(tzinfo=None))
-    ]
+    moment = publication.published_at.replace(tzinfo=None)
+    assert told == [(publication.version, "run one", "checkpoint 'seven'", moment, 97.5, None, None)]
 
 
 def test_readers_see_one_version_while_others_are_published(warehouse):
@@ -135,21 +135,23 @@ def test_a_product_without_relations_is_refused(warehouse):
 PUBLISHER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
+from datetime import UTC, datetime
 from pathlib import Path
 import duckdb
-from include.warehouse import publish as module
+from include.warehouse import publish as module, published_file
 from include.warehouse.connection import DuckDbConnection
 from include.warehouse.products import Product
+from include.warehouse.publication import Publication
 
 home, line = Path(sys.argv[2]), 0
 warehouse = DuckDbConnection(home / "work.duckdb", home / "published", {})
 
-def publish(number, die_at):
-    count = 0
+def publish(number, die_at, act=None):
+    act, count = act or new_version, 0
 
     def trace(frame, event, argument):
         nonlocal count
-        if frame.f_code.co_filename != module.__file__:
+        if frame.f_code.co_filename not in (module.__file__, published_file.__file__):
             return None
         if event == "line":
             count += 1
@@ -158,8 +160,15 @@ def publish(number, die_at):
         return trace
 
     sys.settrace(trace)
-    module.publish(warehouse, Product("finance", ("rpt_a", "rpt_b")), module.Publication.now("run", number))
+    act(Product("finance", ("rpt_a", "rpt_b")), number)
     os._exit(0)
+
+def new_version(product, number):
+    module.publish(warehouse, product, Publication.now("run", number))
+
+def held_version(product, version):
+    moment = datetime.now(UTC)
+    module.release(warehouse, product, Publication(version, "run", "2", moment, 50.0).released("admin", "it is right"))
 
 def read():
     with duckdb.connect(str(home / "published" / "finance_products.duckdb"), read_only=True) as connection:
@@ -181,7 +190,7 @@ def in_child(action, *arguments):
 KILL_AT_EVERY_LINE = """
 while True:
     line += 1
-    ended = in_child(publish, "2", line)
+    ended = in_child(publish, {what})
     in_child(read)
     if ended != 9:
         break
@@ -199,7 +208,7 @@ def test_a_publisher_killed_at_any_line_leaves_the_version_before_or_the_new_one
     publish(warehouse, PRODUCT, Publication.now("run", "1"))
     build(warehouse, 2)
 
-    *seen, lines = run_publisher(tmp_path, KILL_AT_EVERY_LINE).stdout.splitlines()
+    *seen, lines = run_publisher(tmp_path, KILL_AT_EVERY_LINE.format(what="'2', line")).stdout.splitlines()
 
     assert int(lines.removeprefix("lines ")) == len(seen) > 30
     assert seen == sorted(seen)
@@ -221,3 +230,86 @@ def test_a_full_disk_leaves_the_version_before_and_says_what_to_do(warehouse, tm
     assert "If the disk is full, free some space" in limited.stderr
     assert read(warehouse) == (1, 1, "1")
     assert [file.name for file in warehouse.published_dir.iterdir()] == ["finance_products.duckdb"]
+
+
+def held_versions(warehouse):
+    return sorted(str(file.relative_to(warehouse.published_dir)) for file in warehouse.published_dir.rglob("*.*"))
+
+
+def test_a_held_version_is_kept_where_no_reader_looks(warehouse):
+    build(warehouse, 1)
+    publish(warehouse, PRODUCT, Publication.now("run", "1"))
+    build(warehouse, 2)
+
+    hold(warehouse, PRODUCT, Publication.now("run", "2", 50.0))
+
+    assert read(warehouse) == (1, 1, "1")
+    assert held_versions(warehouse) == ["finance_products.duckdb", "held/finance_products.duckdb"]
+    with duckdb.connect(str(warehouse.published_dir / "held" / "finance_products.duckdb"), read_only=True) as held:
+        assert held.execute("select distinct number from finance.rpt_b").fetchall() == [(2,)]
+
+
+def test_a_released_version_is_the_one_that_was_held_whatever_was_built_since(warehouse):
+    build(warehouse, 1)
+    publish(warehouse, PRODUCT, Publication.now("run", "1"))
+    build(warehouse, 2)
+    publication = Publication.now("run two", "2", 50.0)
+    hold(warehouse, PRODUCT, publication)
+    build(warehouse, 3)
+
+    for _ in range(2):  # a retry
+        release(warehouse, PRODUCT, publication.released("admin", "Known: the venue is new"))
+
+    assert read(warehouse) == (2, 2, "2")
+    with duckdb.connect(str(warehouse.published_dir / "finance_products.duckdb"), read_only=True) as published:
+        told = published.execute(
+            "select version, run_id, quality_score, released_by, release_reason, published_at > $made from finance._publication",
+            {"made": publication.published_at.replace(tzinfo=None)},
+        ).fetchall()
+    assert told == [(publication.version, "run two", 50.0, "admin", "Known: the venue is new", True)]
+    assert held_versions(warehouse) == ["finance_products.duckdb"]
+
+
+def test_a_version_that_readers_have_something_newer_than_is_not_released(warehouse):
+    build(warehouse, 1)
+    held = Publication.now("run", "1")
+    hold(warehouse, PRODUCT, held)
+    build(warehouse, 2)
+    publish(warehouse, PRODUCT, Publication.now("run", "2"))
+
+    with pytest.raises(ReleaseRefused, match="readers have the newer"):
+        release(warehouse, PRODUCT, held.released("admin", "I want it"))
+
+    assert read(warehouse) == (2, 2, "2")
+
+
+def test_only_the_version_that_is_held_is_released(warehouse):
+    build(warehouse, 1)
+    first, second = Publication.now("run", "1"), Publication.now("run", "2")
+    hold(warehouse, PRODUCT, first)
+    hold(warehouse, PRODUCT, second)
+
+    with pytest.raises(ReleaseRefused, match=f"expected {first.version} to be held, found {second.version}"):
+        release(warehouse, PRODUCT, first.released("admin", "I want it"))
+
+    assert current_version(warehouse, PRODUCT) is None
+    discard(warehouse, PRODUCT, first.version)
+    assert held_versions(warehouse) == ["held/finance_products.duckdb"]  # the second
+    discard(warehouse, PRODUCT, second.version)
+    assert held_versions(warehouse) == []
+
+
+def test_a_release_killed_at_any_line_leaves_the_version_before_or_the_held_one(warehouse, tmp_path):
+    build(warehouse, 1)
+    publish(warehouse, PRODUCT, Publication.now("run", "1"))
+    build(warehouse, 2)
+    held = Publication.now("run", "2")
+    hold(warehouse, PRODUCT, held)
+
+    what = f"'{held.version}', line, held_version"
+    *seen, lines = run_publisher(tmp_path, KILL_AT_EVERY_LINE.format(what=what)).stdout.splitlines()
+
+    assert int(lines.removeprefix("lines ")) == len(seen) > 30
+    assert seen == sorted(seen)
+    assert set(seen) == {"1 1 1", "2 2 2"}
+    assert held_versions(warehouse) == ["finance_products.duckdb"]

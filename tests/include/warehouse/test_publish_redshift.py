@@ -17,14 +17,17 @@ from include.local.aurora.source import Aurora
 from include.warehouse.build import count_rows
 from include.warehouse.connection import RedshiftConnection
 from include.warehouse.dbt_run import NodeResult
-from include.warehouse.exceptions import IdentifierRefused, PublishFailed, StatementFailed
+from include.warehouse.exceptions import IdentifierRefused, PublishFailed, ReleaseRefused, StatementFailed
 from include.warehouse.gateway import RedshiftWarehouse
 from include.warehouse.products import Product
-from include.warehouse.publish import (
+from include.warehouse.publication import Publication
+from include.warehouse.published_views import (
     MAX_RELATIONS,
-    Publication,
+    discard_views,
+    hold_views,
     prepare_statements,
     publish_views,
+    release_views,
     repoint_statements,
     retire_versions,
 )
@@ -165,7 +168,7 @@ class StopsAt:
         self._warehouse.transaction(statements, parameters)
 
 
-@pytest.mark.parametrize("broken", [{"call": n} for n in range(4)] + [{"statement": n} for n in range(5)], ids=str)
+@pytest.mark.parametrize("broken", [{"call": n} for n in range(5)] + [{"statement": n} for n in range(5)], ids=str)
 def test_a_publisher_that_stops_anywhere_leaves_the_version_before(redshift, broken):
     publish_number(redshift, 1)
     build(redshift, 2)
@@ -247,6 +250,94 @@ def test_a_colleagues_view_in_the_schema_stays(redshift):
     assert redshift.query("select number from finance.my_own") == [(1,)]
 
 
+def hold_number(warehouse, number):
+    build(warehouse, number)
+    publication = Publication.now("run", str(number), 50.0)
+    hold_views(warehouse, PRODUCT, publication, "build_finance_audit")
+    return publication
+
+
+def test_a_held_version_is_kept_where_no_reader_looks_and_never_retires_while_it_is_the_newest(redshift):
+    published = publish_number(redshift, 1)
+
+    held = hold_number(redshift, 2)
+
+    assert read(redshift) == (1, 1, "1")
+    both = [f"{relation}__{version.version}" for relation in ("rpt_a", "rpt_b") for version in (published, held)]
+    assert tables(redshift) == sorted(["_publications", *both])
+    assert retire_versions(redshift, PRODUCT, grace_seconds=60, now=datetime.now(UTC) + timedelta(days=9)) == []
+
+
+def test_a_released_version_is_the_one_that_was_held_whatever_was_built_since(redshift):
+    publish_number(redshift, 1)
+    held = hold_number(redshift, 2)
+    build(redshift, 3)
+    reason = "Known: the venue's name is new; 'quoted'"
+
+    for _ in range(2):  # a retry
+        release_views(redshift, PRODUCT, held.released("admin", reason))
+
+    assert read(redshift) == (2, 2, "2")
+    told = redshift.query("select version, quality_score, released_by, release_reason from finance._publication")
+    assert told == [(held.version, 50.0, "admin", reason)]
+
+
+def test_the_version_before_a_released_one_stays_for_the_grace_time_of_its_readers(redshift):
+    now = datetime.now(UTC)
+    first = publish_number(redshift, 1, now - timedelta(hours=9))
+    build(redshift, 2)
+    made = now - timedelta(hours=5)
+    held = replace(Publication.now("run", "2"), version=made.strftime("v%Y%m%d%H%M%S%f"), published_at=made)
+    hold_views(redshift, PRODUCT, held, "build_finance_audit")
+
+    release_views(redshift, PRODUCT, held.released("admin", "it is right"))  # five hours after it was made
+
+    assert retire_versions(redshift, PRODUCT, grace_seconds=3600, now=now + timedelta(minutes=59)) == []
+    dropped = retire_versions(redshift, PRODUCT, grace_seconds=3600, now=now + timedelta(minutes=61))
+    assert dropped == [f"rpt_a__{first.version}", f"rpt_b__{first.version}"]
+
+
+def test_a_version_that_is_not_held_any_more_is_not_released(redshift):
+    publish_number(redshift, 1)
+    held = hold_number(redshift, 2)
+    assert discard_views(redshift, PRODUCT, held.version) == [f"rpt_a__{held.version}", f"rpt_b__{held.version}"]
+
+    with pytest.raises(ReleaseRefused, match=f"expected {held.version} to be held"):
+        release_views(redshift, PRODUCT, held.released("admin", "it is right"))
+
+    assert read(redshift) == (1, 1, "1")
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_holding_that_stops_anywhere_changes_nothing_for_readers_and_can_be_done_again(redshift, call):
+    publish_number(redshift, 1)
+    build(redshift, 2)
+    held = Publication.now("run", "2")
+    try:
+        hold_views(StopsAt(redshift, call=call), PRODUCT, held, "build_finance_audit")
+    except PublishFailed as error:
+        assert "Readers still see the version before" in str(error)  # noqa: PT017
+    assert read(redshift) == (1, 1, "1")
+
+    hold_views(redshift, PRODUCT, held, "build_finance_audit")
+    release_views(redshift, PRODUCT, held.released("admin", "it is right"))
+
+    assert read(redshift) == (2, 2, "2")
+
+
+def test_an_environment_that_is_older_than_the_gate_gets_the_new_columns(redshift):
+    redshift.query("create schema finance_versions")
+    redshift.query(
+        "create table finance_versions._publications (version varchar(32) not null, run_id varchar(250) not null, "
+        "source_checkpoint varchar(250) not null, published_at timestamp not null)"
+    )
+
+    publish_number(redshift, 1)
+    publish_number(redshift, 2)
+
+    assert redshift.query("select quality_score, released_by from finance._publication") == [(None, None)]
+
+
 def test_a_silent_api_is_told_with_the_operation_and_only_costs_the_row_counts(caplog):
     config = Config(connect_timeout=0.2, retries={"total_max_attempts": 1})
     client = boto3.client("redshift-data", endpoint_url="http://127.0.0.1:9", config=config)  # closed
@@ -295,6 +386,7 @@ def test_every_statement_is_redshifts_and_the_views_bind_late():
     publication = Publication.now("run", "1")
     statements = [
         *prepare_statements(PRODUCT, publication, "build_finance_audit"),
+        *prepare_statements(PRODUCT, publication, "build_finance_audit", ["version", "run_id"]),
         *repoint_statements(
             PRODUCT, publication, {"rpt_a": ["number"], "rpt_b": ["number", "name"]}, ["rpt_gone", "rpt_a"]
         ),
