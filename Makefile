@@ -46,8 +46,8 @@ bench: setup ## measure against named baselines; writes build/bench/*.json (ONLY
 package-mwaa: setup ## write dist/mwaa: dags folder, plugins.zip, requirements.txt, startup script
 	@$(LOCAL) package-mwaa
 
-manifest: setup ## refresh dbt_project/manifest.json, which DAGs read at parse time
-	@$(PY) -m include.warehouse.manifest
+manifest: setup ## refresh dbt_project/manifest.json and column_lineage.json, which DAGs and their tasks read
+	@$(PY) -m include.warehouse.manifest && $(PY) -m include.local.lineage
 
 docs: setup ## refresh the generated parts of the documentation
 	@$(LOCAL) docs

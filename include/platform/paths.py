@@ -12,5 +12,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DBT_PROJECT_DIR = PROJECT_ROOT / "dbt_project"
 DBT_MANIFEST = DBT_PROJECT_DIR / "manifest.json"
 """The committed, slimmed dbt manifest that DAGs read at parse time (written by ``make manifest``)."""
+DBT_COLUMN_LINEAGE = DBT_PROJECT_DIR / "column_lineage.json"
+"""The committed column lineage of the dbt models (written by ``make manifest``, too)."""
 DATA_PRODUCTS_DIR = PROJECT_ROOT / "include" / "data_products"
 """``<area>/<product>/contract.odcs.yaml``."""

@@ -39,7 +39,7 @@ _NODE_KEYS = (
 )
 _EXTRA_KEYS = {
     "exposure": ("label", "maturity", "owner", "type", "url"),
-    "source": ("freshness", "identifier", "loaded_at_field", "source_name"),
+    "source": ("database", "freshness", "identifier", "loaded_at_field", "source_name"),
     "unit_test": ("model",),
 }
 _CONFIG_KEYS = ("contract", "enabled", "materialized", "meta", "schema", "severity", "tags")
@@ -150,6 +150,8 @@ def _slim_node(node: dict[str, Any]) -> dict[str, Any]:
     kept = {key: node[key] for key in (*_NODE_KEYS, *_EXTRA_KEYS.get(node["resource_type"], ())) if node.get(key)}
     kept["tags"] = sorted(node.get("tags") or [])
     kept["description"] = (node.get("description") or "").strip()
+    if node.get("test_metadata"):
+        kept["test_metadata"] = {"name": node["test_metadata"]["name"]}
     kept["config"] = {key: node["config"][key] for key in _CONFIG_KEYS if node["config"].get(key) is not None}
     kept["depends_on"] = {"nodes": sorted(set(node.get("depends_on", {}).get("nodes", ())))}
     if "columns" in node:

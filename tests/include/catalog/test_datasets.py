@@ -81,7 +81,7 @@ def test_stands_for_is_read_and_its_port_may_be_left_out():
         ({"host": HOST, "database": "dev", "port": "5439"}, "port"),
         ({"host": HOST, "database": "dev", "port": True}, "port"),
         ({"host": HOST, "database": "dev", "region": "us-east-1"}, "region"),
-        ("redshift", "database, host"),
+        ("redshift", "database, host, port"),
         ({}, "database, host"),
     ],
 )
