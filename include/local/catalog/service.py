@@ -7,9 +7,12 @@ import json
 import logging
 from typing import TYPE_CHECKING, Final
 
+from include.local.catalog.entities import Entities
 from include.local.catalog.faults import Faults
 from include.local.catalog.identity import ACCOUNT_ID, DOMAIN_ID, PROJECT_ID, REGION
+from include.local.catalog.inventory import Inventory
 from include.local.catalog.lineage import Lineage
+from include.local.catalog.listings import Listings
 from include.local.catalog.protocol import (
     Answer,
     ApiError,
@@ -18,6 +21,7 @@ from include.local.catalog.protocol import (
     write_answer,
     write_error,
 )
+from include.local.catalog.scores import Scores
 from include.local.catalog.store import Store
 
 if TYPE_CHECKING:
@@ -58,15 +62,15 @@ class Service:
         self.faults = Faults()
         self.store = Store(home)
         self.lineage = Lineage(domain_id, self.store, self.faults, processing_seconds)
+        self.scores = Scores(domain_id, self.store)
+        entities = Entities(domain_id, self.store)
         self._listener = listener
         self._operations: dict[str, Callable[[Document], Document]] = {
             "GetDomain": self._get_domain,
-            "GetProject": self._get_project,
-            "PostLineageEvent": self.lineage.post,
-            "ListLineageEvents": self.lineage.list_events,
-            "GetLineageEvent": self.lineage.get_event,
-            "GetLineageNode": self.lineage.get_node,
-            "ListLineageNodeHistory": self.lineage.list_history,
+            **self.lineage.operations(),
+            **self.scores.operations(),
+            **Inventory(domain_id, project_id, entities, self.scores).operations(),
+            **Listings(domain_id, project_id, entities, self.scores).operations(),
         }
 
     def answer(self, method: str, target: str, headers: Message, body: bytes) -> Answer | None:
@@ -152,12 +156,3 @@ class Service:
             "domainExecutionRole": f"arn:aws:iam::{ACCOUNT_ID}:role/local-datazone",
             "status": "AVAILABLE",
         }
-
-    def _get_project(self, said: Document) -> Document:
-        self.check_project(said["identifier"])
-        return {"domainId": self.domain_id, "id": self.project_id, "name": "local", "createdBy": "local"}
-
-    def check_project(self, project_id: str) -> None:
-        """Refuse a project that the domain does not have."""
-        if project_id != self.project_id:
-            raise ApiError("ResourceNotFoundException", f"no project {project_id}; the domain has {self.project_id}")
