@@ -16,5 +16,9 @@ ENV AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV=/usr/local/airflow/warehouse-venv \
     AIRFLOW__DATA_PLATFORM__BUCKET=data-platform \
     AIRFLOW__DATA_PLATFORM__ZERO_ETL_POLL_SECONDS=2 \
     AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL=10 \
-    AIRFLOW__OPENLINEAGE__DISABLED=True \
+    AIRFLOW__DATA_PLATFORM__CATALOG_DOMAIN_ID=dzd_local0platform \
+    AIRFLOW__DATA_PLATFORM__CATALOG_PROJECT_ID=local0platform \
+    AIRFLOW__OPENLINEAGE__NAMESPACE=data-platform \
+    AIRFLOW__OPENLINEAGE__TRANSPORT='{"type":"composite","continue_on_failure":true,"continue_on_success":true,"sort_transports":true,"transports":{"spool":{"type":"data_platform.lineage.spool.SpoolTransport","priority":2,"url":"file:///usr/local/airflow/.local/lineage"},"catalog":{"type":"transform","priority":1,"transformer_class":"data_platform.lineage.naming.CatalogNames","transformer_properties":{"account_id":"123456789012","region":"us-east-1","view_schemas":["finance"],"redshift":{}},"transport":{"type":"data_platform.lineage.transport.DataZoneTransport","domainId":"dzd_local0platform","region":"us-east-1","endpointOverride":"http://platform:4568"}}}}' \
+    AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1 \
     DO_NOT_TRACK=1

@@ -71,7 +71,7 @@ def status(layout: Layout, args: argparse.Namespace) -> int:
 def serve(layout: Layout, args: argparse.Namespace) -> int:
     """Run the stand-ins alone, in the foreground: the ``platform`` service of ``docker-compose.override.yml``."""
     # Airflow's containers run as another user and make the warehouse's files in the same folder.
-    for folder in (layout.root, layout.warehouse, layout.published, layout.zero_etl):
+    for folder in (layout.root, layout.warehouse, layout.published, layout.zero_etl, layout.lineage):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else a container's first process ignores it
@@ -103,10 +103,15 @@ def demo(layout: Layout, args: argparse.Namespace) -> int:
 
 
 def package_mwaa(layout: Layout, args: argparse.Namespace) -> int:
-    """Write ``dist/mwaa``; see `include.local.package_mwaa`."""
-    from include.local.package_mwaa import build_package
+    """Write ``dist/mwaa``; see `include.local.mwaa.package`."""
+    from include.local.mwaa.package import PackageInvalid, build_package
+    from include.local.mwaa.wheels import WheelsUnavailable
 
-    print(build_package().describe())
+    try:
+        print(build_package().describe())
+    except (PackageInvalid, WheelsUnavailable) as error:
+        print(f"package-mwaa: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

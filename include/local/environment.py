@@ -11,6 +11,9 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from data_platform.lineage.config import JOB_NAMESPACE, transport_config
+from include.local.catalog.identity import ACCOUNT_ID, DOMAIN_ID, PROJECT_ID, REGION
+from include.local.layout import DEFAULT_PORTS
 from include.platform import connections
 from include.platform.airflow_settings import AirflowSettings, ConnectionSpec, load_airflow_settings
 from include.platform.paths import PROJECT_ROOT
@@ -28,6 +31,9 @@ ASTRO_STATE = "/usr/local/airflow/.local"
 """Where Astro's containers mount the stand-ins' state; the settings file names paths below it."""
 
 BUCKET = "data-platform"
+
+STAND_INS = ("aws", "zero-etl", "catalog")
+"""What `airflow_settings.yaml` calls ``platform``, each at its port."""
 
 
 ADJUSTABLE = {
@@ -75,14 +81,26 @@ def load_secrets(layout: Layout) -> dict[str, Any]:
     return made
 
 
+def lineage_transport(spool: str, catalog: str) -> dict[str, Any]:
+    """The option ``[openlineage] transport`` of the laptop and of Astro's containers.
+
+    Args:
+        spool: URL of the folder that the events are kept in.
+        catalog: URL of the catalog stand-in.
+    """
+    return transport_config(
+        spool=spool, region=REGION, account_id=ACCOUNT_ID, domain_id=DOMAIN_ID, catalog_endpoint=catalog
+    )
+
+
 def render(value: Any, ports: Mapping[str, int], layout: Layout) -> Any:
     """Replace Astro's host names and state folder by this machine's in any string of a connection."""
     if isinstance(value, dict):
         return {key: render(inner, ports, layout) for key, inner in value.items()}
     if not isinstance(value, str):
         return value
-    for host, port in (("platform:4566", ports["aws"]), ("platform:4567", ports["zero-etl"])):
-        value = value.replace(f"http://{host}", f"http://127.0.0.1:{port}")
+    for name in STAND_INS:
+        value = value.replace(f"http://platform:{DEFAULT_PORTS[name]}", f"http://127.0.0.1:{ports[name]}")
     return value.replace("http://api-server", "http://127.0.0.1").replace(ASTRO_STATE, str(layout.root))
 
 
@@ -136,8 +154,14 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], *, no_login: b
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "LOGGING__BASE_LOG_FOLDER": str(layout.airflow_home / "logs"),
-        # Lineage has no catalog to go to yet.
-        "OPENLINEAGE__DISABLED": "True",
+        "OPENLINEAGE__NAMESPACE": JOB_NAMESPACE,
+        "OPENLINEAGE__TRANSPORT": json.dumps(
+            lineage_transport(f"file://{layout.lineage}", f"http://127.0.0.1:{ports['catalog']}")
+        ),
+        # Of the scheduler, for the events of whole runs; each holds an Airflow in memory.
+        "OPENLINEAGE__DAG_STATE_CHANGE_PROCESS_POOL_SIZE": "1",
+        "DATA_PLATFORM__CATALOG_DOMAIN_ID": DOMAIN_ID,
+        "DATA_PLATFORM__CATALOG_PROJECT_ID": PROJECT_ID,
         "DATA_PLATFORM__BUCKET": BUCKET,
         "DATA_PLATFORM__WAREHOUSE_VENV": str(layout.warehouse_venv),
         "DATA_PLATFORM__ZERO_ETL_POLL_SECONDS": "2",
@@ -162,7 +186,7 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], *, no_login: b
         # The platform never leaves the machine: the stand-ins answer with these.
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1,localhost",
     }

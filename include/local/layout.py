@@ -9,7 +9,7 @@ from pathlib import Path
 
 from include.platform.paths import PROJECT_ROOT
 
-DEFAULT_PORTS = {"aws": 4566, "zero-etl": 4567, "api-server": 8080}
+DEFAULT_PORTS = {"aws": 4566, "zero-etl": 4567, "catalog": 4568, "api-server": 8080}
 """The ports `airflow_settings.yaml` names; another free one is taken where these are in use."""
 
 
@@ -40,6 +40,16 @@ class Layout:
     def aws(self) -> Path:
         """The AWS stand-in's folder."""
         return self.root / "aws"
+
+    @property
+    def catalog(self) -> Path:
+        """The catalog stand-in's assets, scores and lineage graph."""
+        return self.root / "catalog"
+
+    @property
+    def lineage(self) -> Path:
+        """The lineage spool."""
+        return self.root / "lineage"
 
     @property
     def warehouse(self) -> Path:

@@ -125,8 +125,10 @@ def stand_ins(layout: Layout, ports: Mapping[str, int], tickit: str) -> dict[str
     """The command of each stand-in, by the part's name."""
     aws = ["--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET]
     zero_etl = ["--port", str(ports["zero-etl"]), "--home", str(layout.aurora), "--zero-etl", str(layout.zero_etl)]
+    catalog = ["--port", str(ports["catalog"]), "--home", str(layout.catalog)]
     return {
         "aws": [sys.executable, "-m", "include.local.aws", *aws],
+        "catalog": [sys.executable, "-m", "include.local.catalog", *catalog],
         "zero-etl": [sys.executable, "-m", "include.local.aurora", *zero_etl, "--tickit", tickit],
     }
 
@@ -230,10 +232,11 @@ class Supervisor:
 
     def bring_up(self) -> None:
         """Start everything in order; returns when Airflow shows the DAGs and the platform is configured."""
-        self.start("aws", "zero-etl", "migrate")
+        self.start("aws", "catalog", "zero-etl", "migrate")
         self.wait_for("creating Airflow's database", lambda: self.state.parts["migrate"].status == "done")
         self.start("api-server", "scheduler", "dag-processor", "triggerer")
         self.wait_for("starting the AWS stand-in", lambda: self._http_ready("aws"))
+        self.wait_for("starting the catalog stand-in", lambda: self._http_ready("catalog"))
         self.wait_for("loading TICKIT into the local Aurora", lambda: self._http_ready("zero-etl"))
         self.wait_for("starting Airflow", self._airflow_ready)
         api = platform_api(self.layout, self.state)
@@ -270,7 +273,7 @@ class Supervisor:
             self.state.phase = STOPPING
             self.state.save(self.layout)
         # Airflow first, so that running tasks can still reach the stand-ins while they end.
-        stand_ins = {"aws", "zero-etl"}
+        stand_ins = {"aws", "catalog", "zero-etl"}
         for group in (set(self.children) - stand_ins, stand_ins & set(self.children)):
             alive = [psutil.Process(c.pid) for n, c in self.children.items() if n in group and c.poll() is None]
             end(alive, STOP_GRACE_SECONDS)

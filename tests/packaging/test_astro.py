@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from include.local.environment import STAND_INS, lineage_transport
 from include.local.layout import DEFAULT_PORTS
 from include.platform.airflow_settings import load_airflow_settings
 from include.platform.settings import load_settings
@@ -130,7 +131,7 @@ def test_every_host_of_a_connection_is_a_service(project_root, compose):
 
 def test_the_platform_service_listens_where_the_connections_point(project_root, compose):
     published = {int(mapping.split(":")[-1]) for mapping in compose["services"]["platform"]["ports"]}
-    assert published == {DEFAULT_PORTS["aws"], DEFAULT_PORTS["zero-etl"]}
+    assert published == {DEFAULT_PORTS[name] for name in STAND_INS}
     text = str(load_airflow_settings(project_root / "airflow_settings.yaml").connections)
     assert {int(port) for port in re.findall(r"http://platform:(\d+)", text)} == published
 
@@ -158,3 +159,14 @@ def test_the_image_names_the_bucket_that_the_platform_service_makes(project_root
     from include.local.environment import BUCKET
 
     assert f"AIRFLOW__DATA_PLATFORM__BUCKET={BUCKET}" in (project_root / "Dockerfile").read_text()
+
+
+def test_the_image_sends_its_lineage_to_the_platform_service(project_root):
+    from include.local.catalog.identity import DOMAIN_ID, PROJECT_ID
+
+    text = (project_root / "Dockerfile").read_text()
+    [option] = re.findall(r"AIRFLOW__OPENLINEAGE__TRANSPORT='(.+)'", text)
+    catalog = f"http://platform:{DEFAULT_PORTS['catalog']}"
+    assert json.loads(option) == lineage_transport("file:///usr/local/airflow/.local/lineage", catalog)
+    assert f"AIRFLOW__DATA_PLATFORM__CATALOG_DOMAIN_ID={DOMAIN_ID} " in text
+    assert f"AIRFLOW__DATA_PLATFORM__CATALOG_PROJECT_ID={PROJECT_ID} " in text
