@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from include.local.catalog.entities import Entities
-from include.local.catalog.faults import Faults
+from include.local.catalog.faults import PROCESSING, Faults
 from include.local.catalog.identity import ACCOUNT_ID, DOMAIN_ID, PROJECT_ID, REGION
 from include.local.catalog.inventory import Inventory
 from include.local.catalog.lineage import Lineage
@@ -100,7 +100,7 @@ class Service:
         return {
             "domain": self.domain_id,
             "project": self.project_id,
-            "requests": dict(sorted(self.faults.requests.items())),
+            "requests": {name: count for name, count in sorted(self.faults.requests.items()) if name != PROCESSING},
             "events": self.lineage.counts(),
             "faults": self.faults.to_json(),
         }
