@@ -21,13 +21,13 @@ from data_platform.lineage.events import EventKey, event_key, parse_event
 from data_platform.lineage.exceptions import EventTooLarge, NotARunEvent
 from data_platform.lineage.naming import Naming, rename_datasets
 from data_platform.lineage.size import fit
-from include.catalog.reconcile_catalog import CatalogEvent, CatalogUnavailable, EventKnown, EventRefused
+from include.catalog.api import CatalogUnavailable, RequestConflicts, RequestRefused
 from include.catalog.spool import Hour, Ledger, Pending, Reject, Watermark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from include.catalog.reconcile_catalog import LineageCatalog
+    from include.catalog.reconcile_catalog import CatalogEvent, LineageCatalog
     from include.catalog.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -354,9 +354,9 @@ class Reconciler:
         sent_as = f"{key.token}-{was.attempt}" if was.attempt else key.token
         try:
             event_id = self.catalog.post(body, sent_as)
-        except EventRefused as error:
+        except RequestRefused as error:
             ledger.rejected[token] = _reject(token, hour, f"refused: {error}", event, was.attempt)
-        except EventKnown as error:
+        except RequestConflicts as error:
             if was.reason == KNOWN:
                 ledger.rejected[token] = _reject(
                     token, hour, f"{KNOWN}, and does not list it: {error}", event, was.attempt

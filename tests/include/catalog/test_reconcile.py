@@ -17,6 +17,7 @@ from data_platform.lineage.naming import Naming
 from data_platform.lineage.size import MAX_BYTES
 from data_platform.lineage.spool import SpoolConfig, SpoolTransport
 from data_platform.lineage.store import open_store
+from include.catalog.api import Patience
 from include.catalog.reconcile import (
     KNOWN,
     CatalogUnreachable,
@@ -219,7 +220,7 @@ def test_throttling_is_waited_out_with_growing_jittered_waits(bench):
     bench.catalog.fault("PostLineageEvent", status=429, code="ThrottlingException", times=3)
     assert bench.reconcile().replayed == 1
     assert bench.waits == [0.5, 1.0, 2.0]
-    calm = LineageCatalog(None, "dzd_a", pause=bench.waits.append, jitter=lambda: 0.0)
+    calm = Patience("it", pause=bench.waits.append, jitter=lambda: 0.0)
     answers = iter([OSError("busy"), {"id": "a"}])
 
     def call():
@@ -228,7 +229,7 @@ def test_throttling_is_waited_out_with_growing_jittered_waits(bench):
             raise answer
         return answer
 
-    assert calm._patiently(call) == {"id": "a"}
+    assert calm.call(call) == {"id": "a"}
     assert bench.waits[-1] == 0.25
 
 

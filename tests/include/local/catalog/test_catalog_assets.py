@@ -73,7 +73,7 @@ def test_an_asset_that_the_service_would_not_take_is_refused(client, view, argum
     "arguments", [{"owningProjectIdentifier": "other"}, {"typeIdentifier": "amazon.datazone.OtherAssetType"}]
 )
 def test_an_asset_of_what_is_not_there_is_refused(client, view, arguments):
-    with pytest.raises(client.exceptions.ResourceNotFoundException, match="other|Other"):
+    with pytest.raises(client.exceptions.ResourceNotFoundException, match=r"other|Other"):
         view(**arguments)
 
 
