@@ -9,7 +9,7 @@ import yaml
 from include.local.aurora.snapshot import TARGET_DATABASE
 from include.local.environment import airflow_environment
 from include.local.layout import DEFAULT_PORTS, Layout
-from include.local.package_mwaa import CONSTRAINTS
+from include.local.mwaa.wheels import airflow_lock
 from include.local.tickit.schema import DATABASE
 from include.platform.airflow_settings import load_airflow_settings
 from include.platform.assets import TICKIT_CHECKPOINT
@@ -31,11 +31,10 @@ def test_the_integrations_database_and_schema(project_root):
     assert re.findall(r"alias: (\w+)", profile) == [TARGET_DATABASE]
 
 
-def test_the_constraints_that_the_lock_and_the_package_use(project_root):
-    assert (
-        f"constraints=${{MWAA_CONSTRAINTS:-{CONSTRAINTS}}}"
-        in (project_root / "include" / "local" / "lock.sh").read_text()
-    )
+def test_the_version_whose_constraints_the_lock_is_compiled_within(project_root):
+    version = airflow_lock(project_root).pins["apache-airflow"]
+    lock = (project_root / "include" / "local" / "lock.sh").read_text()
+    assert re.findall(r"MWAA_CONSTRAINTS:-\S+/constraints-([\d.]+)/constraints-3\.12\.txt}", lock) == [version]
 
 
 def test_the_bucket_that_is_written_and_read_by_default():
