@@ -43,6 +43,7 @@ class NodeResult:
         duration_seconds: dbt's own measure.
         message: dbt's words on an error or a warning, verbatim.
         attempt: the task's try that ran the node.
+        finished_at: when dbt told its end, UTC in ISO 8601; empty in a state that was saved before this was noted.
     """
 
     unique_id: str
@@ -54,6 +55,7 @@ class NodeResult:
     duration_seconds: float
     attempt: int
     message: str = ""
+    finished_at: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -107,23 +109,25 @@ class DbtEvents:
         if not message:
             return
         log.log(_LEVELS.get(info["level"], logging.INFO), "%s", message)
-        self._take(info["name"], info["level"], message, data)
+        self._take(info, message, data)
 
-    def _take(self, name: str, level: str, message: str, data: dict[str, Any]) -> None:
+    def _take(self, info: dict[str, Any], message: str, data: dict[str, Any]) -> None:
+        name: str = info["name"]
         node = data.get("node_info") or {}
         unique_id = node.get("unique_id")
         if not unique_id:
             if name == "NothingToDo":
                 self._outcome.nothing_selected = True
-            if level == "error":
+            if info["level"] == "error":
                 self._outcome.errors.append(message)
         elif name in {"RunResultError", "RunResultWarningMessage"}:
             self._explain(unique_id, message)
         elif (status := _final_status(name, data, node)) is not None:
             self._outcome.total = int(data.get("total") or self._outcome.total)
-            self._finish(unique_id, node, status, float(data.get("execution_time") or 0.0))
+            self._finish(node, status, float(data.get("execution_time") or 0.0), str(info.get("ts") or ""))
 
-    def _finish(self, unique_id: str, node: dict[str, Any], status: str, seconds: float) -> None:
+    def _finish(self, node: dict[str, Any], status: str, seconds: float, finished_at: str) -> None:
+        unique_id: str = node["unique_id"]
         relation = node.get("node_relation") or {}
         result = NodeResult(
             unique_id=unique_id,
@@ -134,6 +138,7 @@ class DbtEvents:
             status=status,
             duration_seconds=round(seconds, 3),
             attempt=self._attempt,
+            finished_at=finished_at,
         )
         self._outcome.nodes[unique_id] = result
         self._on_node(result)

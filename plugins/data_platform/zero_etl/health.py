@@ -79,6 +79,7 @@ class Snapshot:
         lag_ms: Redshift's ``current_lag`` in milliseconds; ``None`` when it is not known.
         checkpoint: the last replicated checkpoint, an opaque text; ``None`` before the first.
         tables: the tables that Redshift lists for the integration.
+        source_arn: what is replicated, as RDS names it: an Aurora cluster.
     """
 
     integration_id: str
@@ -90,6 +91,7 @@ class Snapshot:
     lag_ms: int | None
     checkpoint: str | None
     tables: tuple[TableState, ...]
+    source_arn: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Verdict:
             "warnings": [str(warning) for warning in self.warnings],
             "checkpoint": snapshot.checkpoint if snapshot else None,
             "lag_ms": snapshot.lag_ms if snapshot else None,
+            "source_arn": snapshot.source_arn if snapshot else None,
             "tables": {name: states.get(name, "missing") for name in required_tables},
         }
 

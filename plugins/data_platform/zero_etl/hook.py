@@ -210,6 +210,7 @@ class ZeroEtlHook(BaseHook):
             lag_ms=_integer(row["current_lag"]) if row else None,
             checkpoint=(row["last_replicated_checkpoint"] or None) if row else None,
             tables=tables,
+            source_arn=integration.get("SourceArn") if integration else None,
         )
 
     def checkpoint(self) -> Checkpoint:

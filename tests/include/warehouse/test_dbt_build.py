@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -47,12 +48,15 @@ def wait_until(condition, seconds=30.0):
 def test_a_build_reports_each_node_and_keeps_its_state_and_no_secret_in_the_log(tiny, caplog):
     caplog.set_level(logging.DEBUG)
     store, dbt = tiny.store("success"), tiny.dbt()
+    began = datetime.now(UTC)
 
     report = build(dbt, store, tiny.wanted(full_refresh=True), attempt=1)
 
     assert report.error is None
     assert statuses(report.outcome.nodes) == ALL
     assert all(node.duration_seconds > 0 for node in report.outcome.nodes.values())
+    ends = [datetime.fromisoformat(node.finished_at) for node in report.outcome.nodes.values()]
+    assert began < min(ends) <= max(ends) < datetime.now(UTC)
     assert "Got 1 result" in report.outcome.nodes["test.tiny.accepted_values_side_id__False__1.5220924423"].message
     rows = count_rows(lambda: open_warehouse(tiny.warehouse, read_only=True), report.built_models)
     assert rows == {

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 INTEGRATION_ID = "6f0f2b5e-7a53-4a8e-9d1c-0f3f5a7c9b11"
 INTEGRATION_ARN = f"arn:aws:rds:us-east-1:123456789012:integration:{INTEGRATION_ID}"
+SOURCE_ARN = "arn:aws:rds:us-east-1:123456789012:cluster:shop"
 CONN_ID = "zero_etl_under_test"
 TARGET = "aurora_zeroetl_integration"
 CHECKPOINT = '{"txn_seq":1,"txn_id":10}'
@@ -67,6 +68,7 @@ class FakeAws:
         return 200, (
             '<DescribeIntegrationsResponse xmlns="http://rds.amazonaws.com/doc/2014-10-31/"><DescribeIntegrationsResult><Integrations>'
             f"<Integration><IntegrationArn>{INTEGRATION_ARN}</IntegrationArn><IntegrationName>tickit</IntegrationName>"
+            f"<SourceArn>{SOURCE_ARN}</SourceArn>"
             f"<Status>{self.status}</Status><Errors>{errors}</Errors></Integration>"
             "</Integrations></DescribeIntegrationsResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata>"
             "</DescribeIntegrationsResponse>"

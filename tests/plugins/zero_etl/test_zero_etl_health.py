@@ -268,9 +268,11 @@ def test_unreachable_api_waits_with_the_error():
 
 
 def test_result_for_xcom_has_only_the_required_tables():
-    result = judge(HEALTHY, required=["demodb.users", "demodb.venue"]).to_dict(["demodb.users", "demodb.venue"])
+    snapshot = replace(HEALTHY, source_arn="arn:aws:rds:us-east-1:123456789012:cluster:shop")
+    result = judge(snapshot, required=["demodb.users", "demodb.venue"]).to_dict(["demodb.users", "demodb.venue"])
     assert result["tables"] == {"demodb.users": "Synced", "demodb.venue": "missing"}
     assert (result["lag_ms"], result["checkpoint"]) == (900, "c1")
+    assert result["source_arn"] == "arn:aws:rds:us-east-1:123456789012:cluster:shop"
 
 
 def test_overview_lists_the_required_tables():

@@ -21,7 +21,7 @@ from data_platform.zero_etl.exceptions import (
 from data_platform.zero_etl.hook import ZeroEtlHook
 from data_platform.zero_etl.operators import ConnectZeroEtlOperator, ZeroEtlHealthOperator
 from data_platform.zero_etl.triggers import ZeroEtlHealthTrigger
-from tests.plugins.zero_etl.fake_aws import CHECKPOINT, CONN_ID, TARGET, table_row
+from tests.plugins.zero_etl.fake_aws import CHECKPOINT, CONN_ID, SOURCE_ARN, TARGET, table_row
 
 
 def health_operator(**changes):
@@ -77,6 +77,7 @@ def test_healthy_source_passes_at_once_without_deferring(aws):
     assert result["outcome"] == "pass"
     assert result["tables"] == {"demodb.sales": "Synced", "demodb.listing": "Synced"}
     assert (result["checkpoint"], result["lag_ms"]) == (CHECKPOINT, 1200)
+    assert result["source_arn"] == SOURCE_ARN
     assert len(json.dumps(result)) < 1000
 
 
