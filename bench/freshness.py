@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench._result import percentile, write_result
 from include.local.aurora.workload import Workload
-from include.local.demo.finance import BUILD, first_build, newest_sale, published_file, read_published
+from include.local.demo.finance import BUILD, first_build, newest_sale
+from include.local.demo.published import published_file, read_published
 from include.local.demo.runs import seconds_between
 from include.local.trial import Trial, trial_platform
 

@@ -33,6 +33,12 @@ TICKIT_CHECKPOINT = Asset(
 FINANCE_PRODUCTS = Asset(name="finance_products", uri="x-warehouse://finance", group="data_product")
 """Updated when a new version of the finance products has been published."""
 
+FINANCE_HELD = Asset(name="finance_held", uri="x-warehouse://finance/held", group="data_product")
+"""Updated when the quality gate has refused a version, and none was held before."""
+
+FINANCE_HELD_VERSIONS = AssetAlias(name="finance_held_versions", group="data_product")
+"""Stands for `FINANCE_HELD`, so that a task can decide whether to update it."""
+
 FINANCE_MODELS = AssetAlias(name="finance_models", group="dbt_model")
 """Stands for the dbt models that a build really ran."""
 

@@ -14,4 +14,5 @@ class Tag(StrEnum):
     CONFIGURATION = "configuration"
     DBT = "dbt"
     LINEAGE = "lineage"
+    QUALITY = "quality"
     ZERO_ETL = "zero-etl"

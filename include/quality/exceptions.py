@@ -31,6 +31,10 @@ class ScanTooSlow(GateError):
     """The scan took longer than it may, and was stopped."""
 
 
+class GateErrored(GateError):
+    """A check could not be evaluated."""
+
+
 class LoginRefused(GateError):
     """No login to the warehouse could be had."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from airflow.sdk import BaseBranchOperator, BaseHook, BaseOperator, BaseOperatorLink
 
 from include.platform import connections
 from include.platform.assets import FINANCE_MODELS, FINANCE_PRODUCTS, model_asset
 from include.platform.paths import DBT_PROJECT_DIR
-from include.platform.settings import load_settings
+from include.platform.settings import DbtExecution, load_settings
 from include.warehouse.connection import DuckDbConnection, warehouse_connection
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
     from pydantic import JsonValue
 
+    from include.quality.report import GateReport
     from include.warehouse.build import BuildReport
     from include.warehouse.connection import WarehouseConnection
     from include.warehouse.dbt_run import DbtProcess
@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 SUMMARY_KEY = "dbt_summary"
 DOCS_CURRENT = "docs_are_current"
-NOTE_CHARACTERS = 1000
-"""Airflow's limit for a note."""
 
 
 class DbtDocsLink(BaseOperatorLink):
@@ -91,7 +89,10 @@ class BuildModelsOperator(DbtOperator):
 
     Reads the run's params ``select`` and ``full_refresh``. A retry resumes from the failure, but see `RunState.reason_not_to_resume`. The
     XCom ``dbt_summary``, which a failure leaves too, is small: counts, what failed with dbt's words, what was skipped, rows. The result
-    says whether the dbt docs are current.
+    says whether the dbt docs are current. What each model was made of is told as lineage, a failed build's too.
+
+    Args:
+        health_task_id: task whose result says what is replicated from where; None if there is none.
 
     Raises:
         DbtNodesFailed: with dbt's message of each failed node.
@@ -102,10 +103,15 @@ class BuildModelsOperator(DbtOperator):
 
     operator_extra_links = (DbtDocsLink(),)
 
+    def __init__(self, *, health_task_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.health_task_id = health_task_id
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Build."""
         from airflow.sdk.exceptions import AirflowFailException
 
+        from include.catalog.dbt_lineage import emit_build
         from include.warehouse.build import BuildReport, count_rows, earlier_state, run_build
         from include.warehouse.exceptions import SelectionRefused
         from include.warehouse.gateway import open_warehouse
@@ -130,6 +136,8 @@ class BuildModelsOperator(DbtOperator):
         report = BuildReport(report.state, report.outcome, report.resumed, rows)
         docs_current = self._keep(store, dbt, wanted.project)
         ti.xcom_push(SUMMARY_KEY, report.summary())
+        health = ti.xcom_pull(task_ids=self.health_task_id) if self.health_task_id else None
+        emit_build(context, report, warehouse, health=health)
         failure = report.error
         if failure is not None or ti.try_number > 1:
             tell_on_run_page(context, report)
@@ -186,25 +194,38 @@ class BuildModelsOperator(DbtOperator):
 
 
 def tell_on_run_page(context: Context, report: BuildReport) -> None:
-    """Write what failed, or that a retry mended it, as the run's note.
+    """Write what failed, or that a retry mended it, as the run's note."""
+    from include.platform.run_page import write_note
 
-    A task can do so through Airflow's API only; without the connection ``airflow_api`` it stays in the log and in XCom.
-    """
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    from include.platform.airflow_api import airflow_api_from
-
-    ti = context["ti"]
     told = report.error or f"succeeded; earlier tries had built {report.resumed} of {len(report.state.nodes)} nodes"
-    note = f"[{ti.task_id}, try {ti.try_number}]({ti.log_url}): {told}"
-    try:
-        api = airflow_api_from(BaseHook.get_connection(connections.AIRFLOW_API))
-        path = f"/dags/{ti.dag_id}/dagRuns/{quote(ti.run_id, safe='')}"
-        api.request("PATCH", path, {"note": note[:NOTE_CHARACTERS]}, {"update_mask": "note"})
-    except AirflowNotFoundException:
-        log.info("no connection %s: the run's page has no note", connections.AIRFLOW_API)
-    except Exception as error:  # the build's own failure is what counts
-        log.warning("the run's page has no note: %s", error)
+    write_note(context, str(told))
+
+
+def refuse_other_builds(context: Context, build_task_id: str) -> None:
+    """Hold that the relations in the audit schema are this run's.
+
+    All runs build the same relations. A task of an older run that is cleared would otherwise check, hold or publish what another run has
+    built since, under its own name. With one task per model nobody notes which run builds, so there this is not known.
+
+    Raises:
+        AirflowFailException: another run has built since.
+        RunStateUnreadable: S3 does not say.
+    """
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.warehouse.object_store import s3_client
+    from include.warehouse.run_state import RunStateStore
+
+    ti, settings = context["ti"], load_settings()
+    if settings.dbt_execution is not DbtExecution.GRAPH:
+        return
+    store = RunStateStore(s3_client, settings.bucket, dag_id=ti.dag_id, run_id=ti.run_id, task_id=build_task_id)
+    builder = store.last_builder()
+    if builder != ti.run_id:
+        raise AirflowFailException(
+            f"expected the relations of this run, {ti.run_id}, found that run {builder or 'unknown'} has built since; nothing was changed. "
+            f"Clear {build_task_id} of this run and what follows it, or start a new run"
+        )
 
 
 class PublishProductsOperator(BaseBranchOperator):
@@ -213,9 +234,10 @@ class PublishProductsOperator(BaseBranchOperator):
     Args:
         product: what to publish.
         health_task_id: task whose result names the source's checkpoint.
-        build_task_id: task whose result says whether the dbt docs are current.
+        build_task_id: the task that builds; its result says whether the dbt docs are current.
         retire_task_id: follows on warehouses that keep old versions.
         docs_task_id: follows unless dbt's documentation is known to be current.
+        catalog_task_id: follows where there is a catalog.
         warehouse_conn_id: connection of the warehouse.
     """
 
@@ -229,6 +251,7 @@ class PublishProductsOperator(BaseBranchOperator):
         build_task_id: str,
         retire_task_id: str,
         docs_task_id: str,
+        catalog_task_id: str,
         warehouse_conn_id: str = connections.WAREHOUSE_BUILD,
         **kwargs: Any,
     ) -> None:
@@ -238,6 +261,7 @@ class PublishProductsOperator(BaseBranchOperator):
         self.build_task_id = build_task_id
         self.retire_task_id = retire_task_id
         self.docs_task_id = docs_task_id
+        self.catalog_task_id = catalog_task_id
         self.warehouse_conn_id = warehouse_conn_id
 
     def choose_branch(self, context: Context) -> Iterable[str]:
@@ -245,31 +269,67 @@ class PublishProductsOperator(BaseBranchOperator):
 
         Raises:
             PublishFailed: readers still see the version before.
+            AirflowFailException: the gate has not let this run's data through, or another run has built since.
             AirflowSkipException: the run built a selection.
         """
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from include.warehouse.publish import Publication, publish
+        from include.catalog.dbt_lineage import emit_publication
+        from include.quality.evidence import EvidenceStore
+        from include.warehouse.object_store import s3_client
+        from include.warehouse.publication import Publication
+        from include.warehouse.publish import publish
 
         if selection := context["params"].get("select"):
             raise AirflowSkipException(
                 f"a selection was built ({selection}); readers keep the version before; run without selection to publish"
             )
 
-        ti = context["ti"]
+        ti, settings = context["ti"], load_settings()
+        refuse_other_builds(context, self.build_task_id)
         health = ti.xcom_pull(task_ids=self.health_task_id) or {}
+        report = self._passed(EvidenceStore(s3_client, settings.bucket, self.product.name).load(ti.run_id))
         warehouse = warehouse_connection(BaseHook.get_connection(self.warehouse_conn_id))
-        publication = Publication.now(ti.run_id, str(health.get("checkpoint") or ""))
+        publication = Publication.now(ti.run_id, str(health.get("checkpoint") or ""), report.score())
         publish(warehouse, self.product, publication)
-        context["outlet_events"][FINANCE_PRODUCTS].extra = {
-            "version": publication.version,
-            "published_at": publication.published_at.isoformat(),
-            "source_checkpoint": publication.source_checkpoint,
-            "relations": list(self.product.relations),
-        }
+        context["outlet_events"][FINANCE_PRODUCTS].extra = publication.told(self.product.relations)
+        self._end_hold(warehouse)
+        emit_publication(context, self.product, publication, warehouse, report)
         built = ti.xcom_pull(task_ids=self.build_task_id) or {}
         followers = [] if isinstance(warehouse, DuckDbConnection) else [self.retire_task_id]
+        if settings.catalog_domain_id:
+            followers.append(self.catalog_task_id)
         return followers if built.get(DOCS_CURRENT) else [*followers, self.docs_task_id]
+
+    @staticmethod
+    def _passed(report: GateReport | None) -> GateReport:
+        """Whatever Airflow shows, as after "mark success": only what the gate has let through is published."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from include.quality.report import Verdict
+
+        if report is None or report.verdict not in (Verdict.PASSED, Verdict.WARNED):
+            raise AirflowFailException(
+                f"expected the quality gate to have passed in this run, found {report.verdict.value if report else 'no report of it'}; "
+                "nothing was published. Clear check_quality, or decide about the held version in release_finance_products"
+            )
+        return report
+
+    def _end_hold(self, warehouse: WarehouseConnection) -> None:
+        """What was held before is older than what readers now have."""
+        from include.quality.held import HeldStore
+        from include.warehouse.object_store import s3_client
+        from include.warehouse.publish import discard
+
+        store = HeldStore(s3_client, load_settings().bucket, self.product.name)
+        try:
+            if held := store.load():
+                discard(warehouse, self.product, held.version)
+                store.clear()
+        except (
+            Exception
+        ) as error:  # the publication is done; whoever is asked about the held version learns that it is not newer
+            log.warning("the version that was held before was not removed: %s", error)
 
 
 class RetireVersionsOperator(BaseOperator):

@@ -1,9 +1,9 @@
 """Publish a product: readers see the version before or the new one, never a mix.
 
-What dbt builds in the audit schema is a version only once it is published; before that the quality gate looks at it. A version that the gate
-refuses is *held*: written as a version is, where no reader looks, so that it can be looked at when the next build has long replaced what is in
-the audit schema. `release` publishes it after all. How a version is stored is said in `published_file` (DuckDB) and `published_views`
-(Redshift).
+What dbt builds in the audit schema is a version only once it is published; before that the quality gate looks at it. A version that the
+gate refuses is *held*: written as a version is, where no reader looks, so that it can be looked at when the next build has long replaced
+what is in the audit schema. `release` publishes it after all. How a version is stored is said in `published_file` (DuckDB) and
+`published_views` (Redshift).
 """
 
 from __future__ import annotations

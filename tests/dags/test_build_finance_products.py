@@ -42,13 +42,16 @@ def python(program, *arguments, **environment):
     )
 
 
-def test_a_run_checks_builds_publishes_and_then_tidies_up(dag):
+def test_a_run_builds_checks_publishes_or_holds_and_then_tidies_up(dag):
     edges = {task.task_id: task.downstream_task_ids for task in dag.tasks}
 
     assert edges == {
         "check_replication": {"build_models"},
-        "build_models": {"publish_products"},
-        "publish_products": {"retire_old_versions", "write_docs"},
+        "build_models": {"check_quality"},
+        "check_quality": {"publish_products", "hold_products"},
+        "hold_products": set(),
+        "publish_products": {"retire_old_versions", "publish_scores", "write_docs"},
+        "publish_scores": set(),
         "retire_old_versions": set(),
         "write_docs": set(),
     }
@@ -59,9 +62,17 @@ def test_only_one_task_at_a_time_opens_the_warehouse_file(dag):
 
     assert {task_id for task_id, pool in pools.items() if pool == "warehouse_build"} == {
         "build_models",
+        "check_quality",
+        "hold_products",
         "publish_products",
         "write_docs",
     }
+
+
+def test_nothing_is_published_unless_the_gate_has_passed_and_what_failed_is_held(dag):
+    assert dag.get_task("publish_products").trigger_rule == "all_success"
+    assert dag.get_task("hold_products").trigger_rule == "all_failed"
+    assert [outlet.name for outlet in dag.get_task("check_quality").outlets] == []
 
 
 def test_it_starts_when_the_checkpoint_moves_and_on_a_schedule(dag):
@@ -150,8 +161,8 @@ def test_one_task_per_model_is_a_setting(execution):
     assert {pool for task_id, (pool, _) in tasks.items() if task_id.endswith((".run", "test", "watcher"))} == {
         "warehouse_build"
     }
-    # a test of two models is a task of its own, and nothing is published before it has passed
-    assert "build_models.fct_sales_has_no_new_orphans_test" in tasks["publish_products"][1]
+    # a test of two models is a task of its own, and nothing is checked or published before it has passed
+    assert "build_models.fct_sales_has_no_new_orphans_test" in tasks["check_quality"][1]
     assert found["params"] == ["full_refresh"]  # Cosmos' graph is fixed when it is parsed
 
 

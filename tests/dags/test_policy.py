@@ -63,7 +63,7 @@ def test_every_task_retries_with_back_off_and_has_a_limit(dag_bag):
             where = f"{dag.dag_id}.{task.task_id}"
             assert task.retries >= 1, where
             assert task.retry_exponential_backoff, where
-            assert task.execution_timeout, where
+            assert task.execution_timeout or getattr(task, "response_timeout", None), where
             assert any(isinstance(callback, AlertNotifier) for callback in task.on_failure_callback or []), where
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -13,10 +14,27 @@ import psutil
 import pytest
 import requests
 
-from include.local.demo.finance import BUILD, newest_sale, read_published, sell_one_more
+from include.local.demo.finance import BUILD, newest_sale, sell_one_more
+from include.local.demo.lineage import (
+    REPORT,
+    catalog_client,
+    column_path,
+    delivered,
+    posted_scores,
+    report_identifier,
+)
+from include.local.demo.published import published_version, read_published
+from include.local.demo.quality import (
+    RELEASE,
+    asked_person,
+    break_a_commission,
+    mend_the_commission,
+    wait_for_build,
+)
 from include.local.demo.runs import DemoError
 from include.local.processes import marked_processes
 from include.platform.airflow_api import AirflowApiError, HttpAirflowApi, trigger_dag
+from include.quality.operators import PUBLISH
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
@@ -129,6 +147,120 @@ def test_each_model_that_ran_is_an_asset_event_with_its_figures(platform):
     for extra in models.values():
         assert extra["duration_s"] >= 0
         assert extra["status"] == "success"
+
+
+COMMISSION_CHECK = "qtr_total_sales_by_event/rpt_finance_qtr_total_sales_by_event/commission-within-revenue"
+REASON = "Checked with finance: a one-off bonus"
+
+
+@pytest.fixture(scope="module")
+def broken_load(platform):
+    """A build that the gate has refused: the broken sale, the run, what readers saw before."""
+    platform.wait_for_idle(BUILD)
+    before = published_version(platform.layout), read_published(platform.layout, PUBLISHED_TOTALS)
+    known = platform.runs.known(BUILD)
+    broken = break_a_commission(platform.aurora)
+    return broken, wait_for_build(platform.runs, known, "failed").run_id, before
+
+
+def test_a_load_that_breaks_a_contract_is_held_back_and_its_check_is_told(platform, broken_load):
+    _, run_id, before = broken_load
+
+    states = task_states(platform, run_id)
+    assert (states["build_models"], states["check_quality"]) == ("success", "failed")
+    assert (states["hold_products"], states["publish_products"]) == ("success", "upstream_failed")
+    assert (published_version(platform.layout), read_published(platform.layout, PUBLISHED_TOTALS)) == before
+    run = platform.api.request("GET", f"/dags/{BUILD}/dagRuns/{run_id}")
+    assert "commission\\-within" in run["note"] or "commission-within-revenue" in run["note"]
+    path = f"/dags/{BUILD}/dagRuns/{run_id}/taskInstances/check_quality/xcomEntries/quality_report"
+    told = platform.api.request("GET", path)["value"]
+    assert "commission-within-revenue" in told
+    assert "found 1" in told
+    logs = platform.layout.airflow_home.glob(f"logs/dag_id={BUILD}/run_id={run_id}/task_id=check_quality/*.log")
+    assert any(COMMISSION_CHECK in path.read_text() for path in logs)
+
+
+def test_nobody_who_listens_to_the_product_hears_of_it(platform, broken_load):
+    _, run_id, _ = broken_load
+    events = platform.api.request("GET", "/assets/events", params={"source_dag_id": BUILD, "limit": 100})[
+        "asset_events"
+    ]
+    by_run = {event["uri"] for event in events if event["source_run_id"] == run_id}
+    assert "x-warehouse://finance/held" in by_run
+    assert "x-warehouse://finance" not in by_run
+
+
+def answer_as(platform, user, run_id, choice, reason):
+    passwords = json.loads(platform.layout.secrets_file.read_text())["passwords"]
+    api = HttpAirflowApi(platform.state.url, user, passwords[user])
+    path = f"/dags/{RELEASE}/dagRuns/{run_id}/taskInstances/ask_person/-1/hitlDetails"
+    return api.request("PATCH", path, {"chosen_options": [choice], "params_input": {"reason": reason}})
+
+
+def test_a_viewer_sees_the_question_and_may_not_answer_it(platform, broken_load):
+    asking = asked_person(platform.runs)
+    path = f"/dags/{RELEASE}/dagRuns/{asking}/taskInstances/ask_person/-1/hitlDetails"
+    asked = platform.api.request("GET", path)
+    assert "commission-within-revenue" in asked["body"]
+    with pytest.raises(AirflowApiError) as caught:
+        answer_as(platform, "viewer", asking, PUBLISH, REASON)
+    assert caught.value.status == 403
+
+
+def test_a_person_with_a_reason_publishes_the_held_version_and_both_are_on_record(platform, broken_load):
+    _, run_id, before = broken_load
+    asking = asked_person(platform.runs)
+
+    answer_as(platform, "operator", asking, PUBLISH, REASON)
+    platform.runs.follow(RELEASE, asking)
+
+    version = published_version(platform.layout)
+    assert (version["run_id"], version["released_by"], version["release_reason"]) == (run_id, "operator", REASON)
+    assert version["version"] > before[0]["version"]
+    events = platform.api.request("GET", "/assets/events", params={"source_dag_id": RELEASE, "limit": 100})[
+        "asset_events"
+    ]
+    [told] = [event["extra"] for event in events if event["uri"] == "x-warehouse://finance"]
+    assert (told["version"], told["released_by"]) == (version["version"], "operator")
+
+
+def test_the_mended_source_is_published_by_itself_with_its_score_in_the_catalog(platform, broken_load):
+    broken, _, before = broken_load
+    known = platform.runs.known(BUILD)
+
+    mend_the_commission(platform.aurora, broken)
+    run = wait_for_build(platform.runs, known, "success")
+
+    version = published_version(platform.layout)
+    assert (version["run_id"], version["released_by"]) == (run.run_id, None)
+    assert read_published(platform.layout, PUBLISHED_TOTALS) == before[1]
+    scores = posted_scores(catalog_client(platform.runs), report_identifier(REPORT))
+    assert scores[-1] > scores[-2]  # the released version's
+
+
+def test_each_published_column_leads_back_to_the_source_in_the_catalog(platform):
+    client = catalog_client(platform.runs)
+    [(columns,)] = read_published(
+        platform.layout,
+        f"SELECT list(column_name) FROM information_schema.columns WHERE table_name = '{REPORT}'",
+    )
+    assert len(columns) >= 5
+    for column in columns:
+        path = column_path(client, report_identifier(REPORT), column)
+        assert "demodb" in path[0][0], (column, path)
+
+
+def test_lineage_is_delivered_whole(platform):
+    platform.wait_for_idle(BUILD)
+    deadline = time.monotonic() + 60
+    while True:  # what has just been sent is processed a little later
+        platform.runs.run("reconcile_lineage")
+        sums = delivered(platform.runs)
+        assert sums["rejected"] == 0
+        assert sums["spooled"] == sums["accepted"] + sums["pending"]
+        if sums["accepted"] > 50 and sums["pending"] < 10:
+            return
+        assert time.monotonic() < deadline, sums
 
 
 @pytest.mark.parametrize(
@@ -266,8 +398,6 @@ def test_the_dbt_docs_are_in_the_ui_and_only_for_those_who_logged_in(platform):
 
 
 def test_a_viewer_may_look_but_not_trigger(platform):
-    import json
-
     passwords = json.loads(platform.layout.secrets_file.read_text())["passwords"]
     viewer = HttpAirflowApi(platform.state.url, "viewer", passwords["viewer"])
     assert viewer.request("GET", f"/dags/{BUILD}")["dag_id"] == BUILD
@@ -349,8 +479,6 @@ def test_a_late_run_and_a_failed_task_are_told_to_the_owner(platform, build_dag_
 
 
 def test_no_secret_is_in_any_log(platform):
-    import json
-
     secrets = json.loads(platform.layout.secrets_file.read_text())
     words = [secrets["fernet_key"], secrets["jwt_secret"], secrets["api_secret_key"], *secrets["passwords"].values()]
     logs = [*platform.layout.logs.rglob("*.log"), *(platform.layout.airflow_home / "logs").rglob("*.log")]

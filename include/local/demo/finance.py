@@ -1,4 +1,7 @@
-"""The demo's finance part: connect the integration, build, then follow one new sale from the source into the published report."""
+"""The demo's finance part: one new sale from the source into the published report, then a broken load that the gate holds back.
+
+Last it looks at what the catalog was told: one column's way from the source to the report.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.local.aurora.source import Aurora
+from include.local.demo.lineage import run_lineage
+from include.local.demo.published import published_file, read_published
+from include.local.demo.quality import run_quality
 from include.local.demo.runs import DONE, DemoError, Run, Runs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from include.local.layout import Layout
 
 BUILD = "build_finance_products"
@@ -29,20 +33,6 @@ SALES_OF_EVENT = """
     FROM finance.rpt_finance_qtr_total_sales_by_event
     WHERE eventname IS NOT DISTINCT FROM ? AND year = ? AND quarter = ?
 """
-
-
-def published_file(layout: Layout) -> Path:
-    """Where consumers find the product."""
-    return layout.published / "finance_products.duckdb"
-
-
-def read_published(layout: Layout, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
-    """Query the published version, as a consumer would: open, read, close."""
-    import duckdb
-
-    with duckdb.connect(str(published_file(layout)), read_only=True) as connection:
-        rows: list[tuple[Any, ...]] = connection.execute(query, parameters or []).fetchall()
-    return rows
 
 
 @dataclass(frozen=True)
@@ -94,7 +84,8 @@ def run_finance(runs: Runs, layout: Layout) -> dict[str, Any]:
     """Run the part; returns what it has to show.
 
     Raises:
-        DemoError: a run failed, or the new sale did not arrive in the report exactly once.
+        DemoError: a run failed, the new sale did not arrive in the report exactly once, the broken load reached readers, or lineage is
+            broken.
     """
     aurora = Aurora(layout.aurora)
     print("Connect the zero-ETL integration to the warehouse")
@@ -133,9 +124,13 @@ def run_finance(runs: Runs, layout: Layout) -> dict[str, Any]:
         print(f"  {year_:4} Q{quarter_}  {rank:2} {name or '(unknown)':32.32} {made:6} {revenue:14,.2f} {share:10.4f}")
     if not top:
         raise DemoError("the published report of top events is empty")
+    quality = run_quality(runs, layout, aurora)
+    lineage = run_lineage(runs)
     columns = ("year", "quarter", "rank", "event", "sales", "revenue", "commission_share")
     return {
         "sale_to_report_seconds": seconds,
         "sale": {**asdict(like), "salesid": sale, "sales_before": before, "sales_after": after},
         "top_events": [dict(zip(columns, row, strict=True)) for row in top],
+        "quality": quality,
+        "lineage": lineage,
     }

@@ -12,13 +12,14 @@ from include.local.supervisor import State, describe_death
 from include.platform.airflow_api import trigger_dag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from include.local.layout import Layout
     from include.platform.airflow_api import AirflowApi
 
 POLL_SECONDS = 0.5
 DONE = {"success", "failed"}
+SUCCESS = frozenset({"success"})
 
 
 class DemoError(RuntimeError):
@@ -61,6 +62,17 @@ class Runs:
         trigger_dag(self.api, dag_id, run_id, conf)
         return self.follow(dag_id, run_id, timeout)
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports of the platform's parts."""
+        state = State.load(self.layout)
+        return state.ports if state else {}
+
+    def task_state(self, dag_id: str, run_id: str, task_id: str) -> str | None:
+        """State of a task in a run."""
+        state: str | None = self.api.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")["state"]
+        return state
+
     def known(self, dag_id: str) -> set[str]:
         """Ids of the runs that ``dag_id`` has by now."""
         return set(self.states(dag_id))
@@ -69,8 +81,8 @@ class Runs:
         """State by run id."""
         return {run["dag_run_id"]: run["state"] for run in self.newest(dag_id)}
 
-    def next_run(self, dag_id: str, known: set[str], timeout: float = 120) -> Run:
-        """Wait for a run of ``dag_id`` that is not ``known`` (an asset event starts it) and follow it to success."""
+    def next_run(self, dag_id: str, known: set[str], timeout: float = 120, *, wanted: Collection[str] = SUCCESS) -> Run:
+        """Wait for a run of ``dag_id`` that is not ``known`` (an asset event starts it) and follow it to a ``wanted`` state."""
         found: list[str] = []
 
         def appeared() -> bool:
@@ -78,13 +90,13 @@ class Runs:
             return bool(found)
 
         self._wait(f"a new run of {dag_id}", appeared, timeout)
-        return self.follow(dag_id, found[-1], timeout)
+        return self.follow(dag_id, found[-1], timeout, wanted=wanted)
 
-    def follow(self, dag_id: str, run_id: str, timeout: float = 300) -> Run:
+    def follow(self, dag_id: str, run_id: str, timeout: float = 300, *, wanted: Collection[str] = SUCCESS) -> Run:
         """Print each task as it ends, until the run ends.
 
         Raises:
-            DemoError: the run failed or took longer than ``timeout`` seconds.
+            DemoError: the run ended in a state that is not ``wanted``, or took longer than ``timeout`` seconds.
         """
         print(f"  {dag_id}  {run_id}", flush=True)
         shown: set[tuple[str, int]] = set()
@@ -104,7 +116,7 @@ class Runs:
         raw = self.api.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
         run = Run(dag_id, run_id, raw["run_type"], raw["state"], seconds_between(raw["start_date"], raw["end_date"]))
         self.finished.append(run)
-        if run.state != "success":
+        if run.state not in wanted:
             raise DemoError(
                 f"{dag_id} {run_id} ended {run.state}; its task logs are below {self.layout.airflow_home / 'logs'}"
             )

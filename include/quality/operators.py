@@ -1,0 +1,416 @@
+"""The tasks around the quality gate. Nothing heavy is imported before a task runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, Param
+
+from include.platform import connections
+from include.platform.assets import FINANCE_HELD, FINANCE_HELD_VERSIONS, FINANCE_PRODUCTS
+from include.platform.settings import load_settings
+from include.warehouse.connection import warehouse_connection
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.types import TaskInstanceKey
+
+    from include.quality.evidence import EvidenceStore
+    from include.quality.held import HeldStore, HeldVersion
+    from include.quality.report import GateReport
+    from include.warehouse.child_process import ChildProcess
+    from include.warehouse.connection import WarehouseConnection
+    from include.warehouse.products import Product
+
+REPORT_KEY = "quality_report"
+"""XCom of the gate: what it found, as a person reads it."""
+PUBLISH, KEEP = "Publish it anyway", "Keep it held"
+"""The two answers to the question what to do with a held version."""
+REASON_CHARACTERS = (10, 1000)
+QUESTION_CHARACTERS = 6000
+_FAILED_TOLD = 5
+
+
+class HeldVersionLink(BaseOperatorLink):
+    """Button on the task: where a held version is decided about."""
+
+    name = "held version"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """The DAG that asks a person."""
+        return "/dags/release_finance_products"
+
+
+class ProductOperator(BaseOperator):
+    """A task that knows a product and its warehouse.
+
+    Args:
+        product: whose relations.
+        warehouse_conn_id: connection of the warehouse.
+    """
+
+    def __init__(
+        self, *, product: Product, warehouse_conn_id: str = connections.WAREHOUSE_BUILD, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.product = product
+        self.warehouse_conn_id = warehouse_conn_id
+
+    def warehouse(self) -> WarehouseConnection:
+        """The warehouse that the connection describes."""
+        return warehouse_connection(BaseHook.get_connection(self.warehouse_conn_id))
+
+    def evidence(self) -> EvidenceStore:
+        """The gate's reports."""
+        from include.quality.evidence import EvidenceStore
+        from include.warehouse.object_store import s3_client
+
+        return EvidenceStore(s3_client, load_settings().bucket, self.product.name)
+
+    def held(self) -> HeldStore:
+        """Which version is held."""
+        from include.quality.held import HeldStore
+        from include.warehouse.object_store import s3_client
+
+        return HeldStore(s3_client, load_settings().bucket, self.product.name)
+
+
+class CheckQualityOperator(ProductOperator):
+    """Holds what dbt has built in the audit schema to the data contracts; see `include.quality.gate`.
+
+    The result is small: verdict, score, how many checks, the report's address. The XCom ``quality_report`` tells what a person wants to
+    know, failing rows included, but only columns that the contract lets everybody see. Skipped after the build of a selection.
+
+    Args:
+        build_task_id: the task that builds; it must have been this run's.
+
+    Raises:
+        AirflowFailException: the data does not keep the contracts, or a contract is malformed; a retry would find the same.
+        GateErrored: a check could not be evaluated, so nothing is known of the data; a retry may help.
+        GateError: Soda could not run.
+    """
+
+    operator_extra_links = (HeldVersionLink(),)
+    ui_color = "#fff3b0"
+
+    def __init__(self, *, build_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.build_task_id = build_task_id
+        self._process: ChildProcess | None = None
+
+    def on_kill(self) -> None:
+        """Stop Soda."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Check."""
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+        from include.catalog.dbt_lineage import emit_gate
+        from include.contracts.exceptions import ContractError
+        from include.platform.run_page import write_note
+        from include.quality.exceptions import GateErrored
+        from include.quality.render import to_markdown, to_note, to_text
+        from include.quality.report import Verdict
+        from include.warehouse.operators import refuse_other_builds
+
+        ti = context["ti"]
+        if selection := context["params"].get("select"):
+            raise AirflowSkipException(
+                f"a selection was built ({selection}), which is never published: nothing to check"
+            )
+        refuse_other_builds(context, self.build_task_id)
+        warehouse = self.warehouse()
+        try:
+            report = self._scan(warehouse)
+        except ContractError as error:
+            raise AirflowFailException(str(error)) from error
+        for line in to_text(report).splitlines():
+            self.log.info("%s", line)
+        uri = self.evidence().save(ti.run_id, report)
+        ti.xcom_push(REPORT_KEY, to_markdown(report, limit=QUESTION_CHARACTERS))
+        emit_gate(context, report, warehouse, self.product)
+        if report.verdict is not Verdict.PASSED:
+            write_note(context, to_note(report))
+        summary = _summary(report) | {"report": uri}
+        if report.verdict is Verdict.ERRORED:
+            raise GateErrored(
+                f"{_told(report)}. Nothing was published, readers keep the version before. What could not be evaluated is no proof "
+                "against the data: mend the rule or the warehouse, then clear this task"
+            )
+        if report.verdict is Verdict.FAILED:
+            raise AirflowFailException(
+                f"{_told(report)}. Nothing was published, readers keep the version before; hold_products keeps what failed. Mend the "
+                f"source and let the next build pass, or decide about the held version in release_finance_products. Report: {uri}"
+            )
+        return summary
+
+    def _scan(self, warehouse: WarehouseConnection) -> GateReport:
+        from include.contracts.compile import compile_checks
+        from include.contracts.load import hold_published, load_products
+        from include.contracts.warehouse_types import Dialect
+        from include.quality.gate import run_gate
+        from include.warehouse.child_process import ChildProcess
+        from include.warehouse.connection import DuckDbConnection
+
+        products = load_products(self.product.name)
+        hold_published(products, self.product.relations)
+        schema = self.product.audit_schema(warehouse)
+        dialect = Dialect.DUCKDB if isinstance(warehouse, DuckDbConnection) else Dialect.REDSHIFT
+        checks = [check for product in products for check in compile_checks(product, dialect, schema)]
+        self._process = ChildProcess()
+        return run_gate(checks, warehouse, schema, process=self._process)
+
+
+def _summary(report: GateReport) -> dict[str, Any]:
+    from include.quality.report import Outcome
+
+    return {
+        "verdict": report.verdict.value,
+        "score": report.score(),
+        "checks": len(report.results),
+        "not_passed": [result.check.key for result in report.results if result.outcome is not Outcome.PASSED],
+        "seconds": report.seconds,
+    }
+
+
+def _told(report: GateReport) -> str:
+    """What did not pass, what blocks first."""
+    from include.contracts.checks import Severity
+    from include.quality.report import Outcome
+
+    results = [result for result in report.results if result.outcome is not Outcome.PASSED]
+    results.sort(key=lambda r: (r.outcome is not Outcome.ERRORED, r.check.severity is not Severity.ERROR))
+    lines = [f"{result.check.key}: {result.message}" for result in results[:_FAILED_TOLD]]
+    more = f"; and {len(results) - _FAILED_TOLD} more" if len(results) > _FAILED_TOLD else ""
+    return f"{len(results)} of {len(report.results)} checks did not pass (score {report.score():.2f} %): {'; '.join(lines)}{more}"
+
+
+class HoldProductsOperator(ProductOperator):
+    """Keeps what the gate has refused, where no reader looks, until it is decided about or a better version is published.
+
+    Follows the gate's failure. The first version that is held since the last publication makes the asset ``finance_held`` an event, which
+    starts the DAG that asks a person; the builds that fail after it replace what is held, unless that person is being asked.
+
+    Args:
+        health_task_id: task whose result names the source's checkpoint.
+        build_task_id: the task that builds.
+    """
+
+    operator_extra_links = (HeldVersionLink(),)
+
+    def __init__(self, *, health_task_id: str, build_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.health_task_id = health_task_id
+        self.build_task_id = build_task_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Hold.
+
+        Raises:
+            PublishFailed: it could not be written.
+            AirflowSkipException: the gate has not judged this run's data, or not refused it.
+        """
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from include.quality.held import HeldVersion
+        from include.quality.report import Verdict
+        from include.warehouse.operators import refuse_other_builds
+        from include.warehouse.publication import Publication
+        from include.warehouse.publish import discard, hold
+
+        ti = context["ti"]
+        report = self.evidence().load(ti.run_id)
+        if report is None or report.verdict in (Verdict.PASSED, Verdict.WARNED):
+            raise AirflowSkipException("the gate has refused nothing in this run; why it failed is in its own log")
+        refuse_other_builds(context, self.build_task_id)
+        store, warehouse = self.held(), self.warehouse()
+        before = store.load()
+        now = datetime.now(UTC)
+        if before and before.run_id != ti.run_id and before.pinned(now):
+            self.log.info(
+                "version %s of run %s stays the held one: a person is being asked about it until %s. What this run built is in the audit "
+                "schema until the next build",
+                before.version,
+                before.run_id,
+                before.pinned_until,
+            )
+            return {"held": before.version, "of_run": before.run_id}
+        health = ti.xcom_pull(task_ids=self.health_task_id) or {}
+        publication = Publication.now(ti.run_id, str(health.get("checkpoint") or ""), report.score())
+        hold(warehouse, self.product, publication)
+        store.save(HeldVersion(publication.version, ti.run_id, publication.source_checkpoint, report.score(), now))
+        if before is None:
+            context["outlet_events"][FINANCE_HELD_VERSIONS].add(FINANCE_HELD, extra={"version": publication.version})
+        else:
+            discard(warehouse, self.product, before.version)
+        return {"held": publication.version, "of_run": ti.run_id}
+
+
+class FindHeldOperator(ProductOperator):
+    """Finds the held version and pins it while a person is asked; the result has what there is to know of it.
+
+    Args:
+        answer_within: how long the person has.
+
+    Raises:
+        AirflowSkipException: nothing is held, or readers have something newer.
+    """
+
+    def __init__(self, *, answer_within: timedelta, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.answer_within = answer_within
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find."""
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from include.quality.render import to_markdown
+        from include.warehouse.publish import current_version, discard
+
+        store, warehouse = self.held(), self.warehouse()
+        held = store.load()
+        if held is None:
+            raise AirflowSkipException("no version is held: there is nothing to decide about")
+        current = current_version(warehouse, self.product)
+        if current is not None and current >= held.version:
+            discard(warehouse, self.product, held.version)
+            store.clear()
+            raise AirflowSkipException(
+                f"readers have version {current}; the held {held.version} is not newer and was removed"
+            )
+        report = self.evidence().load(held.run_id)
+        store.pin(held, datetime.now(UTC) + self.answer_within)
+        told = (
+            "The gate's report can't be found; look at the run."
+            if report is None
+            else to_markdown(report, limit=QUESTION_CHARACTERS)
+        )
+        return {
+            "version": held.version,
+            "built_by": held.run_id,
+            "source_checkpoint": held.source_checkpoint,
+            "score": held.score,
+            "failed": _summary(report)["not_passed"] if report else [],
+            "question": _question(held, current, told),
+        }
+
+
+def _question(held: HeldVersion, current: str | None, told: str) -> str:
+    return (
+        f"Version **{held.version}** of run `{held.run_id}` is held since {held.held_at.isoformat(timespec='seconds')}. Readers have "
+        f"{f'version {current}' if current else 'no version yet'}.\n\n{told}\n\n"
+        f"*{PUBLISH}*: readers see this version although these checks failed; your name and reason are published with it. "
+        f"*{KEEP}*: nothing changes; the next build that passes the gate replaces it."
+    )
+
+
+class AskPersonOperator(HITLOperator):
+    """Asks whether the held version is to be published all the same. Waits without using a worker; silence keeps it held.
+
+    Args:
+        find_task_id: task that found the version.
+        answer_within: how long the person has.
+    """
+
+    def __init__(self, *, find_task_id: str, answer_within: timedelta, **kwargs: Any) -> None:
+        found = f"ti.xcom_pull(task_ids='{find_task_id}')"
+        # a limit of execution would be taken for the limit of the answer
+        kwargs["execution_timeout"] = None
+        super().__init__(
+            subject=f"Publish version {{{{ {found}['version'] }}}}, which the quality gate has refused?",
+            body=f"{{{{ {found}['question'] }}}}",
+            options=[PUBLISH, KEEP],
+            defaults=KEEP,
+            params={
+                "reason": Param(
+                    "",
+                    type="string",
+                    maxLength=REASON_CHARACTERS[1],
+                    title="Reason",
+                    description=f"Why readers may have it: at least {REASON_CHARACTERS[0]} characters, told to every reader. Needed to "
+                    "publish.",
+                )
+            },
+            response_timeout=answer_within,
+            **kwargs,
+        )
+
+
+class ReleaseHeldOperator(ProductOperator):
+    """Does what the person has decided, and records who that was and why. It may run twice or die at any line.
+
+    Args:
+        find_task_id: task that found the version.
+        ask_task_id: task that asked.
+
+    Raises:
+        AirflowFailException: without a person or a reason, or the version isn't held any more. Nothing was published.
+        PublishFailed: readers still see the version before; clear the task.
+        AirflowSkipException: it is kept held.
+    """
+
+    ui_color = "#e2f0cb"
+
+    def __init__(self, *, find_task_id: str, ask_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.find_task_id = find_task_id
+        self.ask_task_id = ask_task_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Release, or keep."""
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+        from include.catalog.dbt_lineage import emit_publication
+        from include.quality.held import Decision
+        from include.warehouse.exceptions import ReleaseRefused
+        from include.warehouse.publication import Publication
+        from include.warehouse.publish import release
+
+        ti, store = context["ti"], self.held()
+        found, answer = ti.xcom_pull(task_ids=self.find_task_id), ti.xcom_pull(task_ids=self.ask_task_id)
+        [choice] = answer["chosen_options"]
+        person = answer.get("responded_by_user") or {}
+        by = str(person.get("name") or person.get("id") or "")
+        reason = " ".join(str((answer.get("params_input") or {}).get("reason") or "").split())
+        if choice == PUBLISH and (not by or len(reason) < REASON_CHARACTERS[0]):
+            raise AirflowFailException(
+                f"expected a person and a reason of at least {REASON_CHARACTERS[0]} characters to publish {found['version']}, found "
+                f"{by or 'nobody'} and {reason!r}; nothing was published. Clear {self.ask_task_id} to be asked again"
+            )
+        decision = Decision(
+            found["version"],
+            found["built_by"],
+            choice,
+            by or "nobody",
+            reason,
+            datetime.now(UTC),
+            tuple(found["failed"]),
+        )
+        uri = store.record(ti.run_id, decision)
+        held = store.load()
+        if choice == KEEP:
+            if held and held.version == found["version"]:
+                store.pin(held, None)
+            raise AirflowSkipException(f"{by or 'nobody'} decided to keep {found['version']} held ({uri})")
+        warehouse = self.warehouse()
+        if held and held.version != found["version"]:
+            raise AirflowFailException(
+                f"expected {found['version']} to be held, found {held.version} of run {held.run_id}, which replaced it; nothing was "
+                f"published. Clear {self.find_task_id} to be asked about that one"
+            )
+        publication = Publication(
+            found["version"], found["built_by"], found["source_checkpoint"], datetime.now(UTC), found["score"]
+        ).released(by, reason)
+        try:
+            release(warehouse, self.product, publication)
+        except ReleaseRefused as error:
+            raise AirflowFailException(str(error)) from error
+        store.clear()
+        emit_publication(context, self.product, publication, warehouse, self.evidence().load(found["built_by"]))
+        context["outlet_events"][FINANCE_PRODUCTS].extra = publication.told(self.product.relations)
+        self.log.info("%s published %s: %s (%s)", by, publication.version, reason, uri)
+        return {"version": publication.version, "run_id": found["built_by"], "decision": uri}
