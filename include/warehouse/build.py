@@ -109,7 +109,12 @@ class BuildReport:
 
 
 def run_build(
-    dbt: DbtProcess, store: RunStateStore, wanted: RunState, attempt: int, earlier: RunState | None = None
+    dbt: DbtProcess,
+    store: RunStateStore,
+    wanted: RunState,
+    attempt: int,
+    earlier: RunState | None = None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> BuildReport:
     """Build what is ``wanted``; after a failed try only what is left of it. The caller says `RunStateStore.complete` when all is done.
 
@@ -119,6 +124,7 @@ def run_build(
         wanted: the project, selection and options of this run, without nodes.
         attempt: the task's try, from 1.
         earlier: what `earlier_state` found to go on from.
+        on_start: called while dbt starts.
 
     Raises:
         SelectionRefused: the selection isn't one.
@@ -143,7 +149,11 @@ def run_build(
     options = [*left, "--full-refresh"] if wanted.full_refresh else left
     with StateWriter(store, state) as writer:
         nothing_left = resumed > 0 and not left
-        outcome = DbtOutcome() if nothing_left else dbt.run(["build"], options, attempt=attempt, on_node=writer.add)
+        outcome = (
+            DbtOutcome()
+            if nothing_left
+            else dbt.run(["build"], options, attempt=attempt, on_node=writer.add, on_start=on_start)
+        )
     return BuildReport(state, outcome, resumed)
 
 

@@ -186,6 +186,7 @@ class DbtProcess:
         *,
         attempt: int = 1,
         on_node: Callable[[NodeResult], None] = lambda _: None,
+        on_start: Callable[[], None] = lambda: None,
     ) -> DbtOutcome:
         """Run ``dbt <command> <options>`` to its end, logging as it goes.
 
@@ -194,12 +195,14 @@ class DbtProcess:
             options: further options of the command.
             attempt: the task's try, noted in each result.
             on_node: called whenever a node has ended, and again when dbt has explained it.
+            on_start: called once, in the seconds that dbt takes to say its first word.
         """
         outcome = DbtOutcome()
         events = DbtEvents(outcome, attempt, on_node)
         (self.target_dir / "run_results.json").unlink(missing_ok=True)  # of an earlier run
         try:
             self._start([*command, "--log-format", "json", "--log-level", "info", *options])
+            on_start()
             for line in self._process.lines():
                 events.read(line)
             outcome.exit_code = self._process.wait()
