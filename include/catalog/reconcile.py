@@ -122,7 +122,9 @@ class Index:
 
     def __init__(self, events: Iterable[CatalogEvent]) -> None:
         self.by_token: dict[str, CatalogEvent] = {}
+        self.by_id: dict[str, CatalogEvent] = {}
         for event in events:
+            self.by_id[event.event_id] = event
             if event.key is None:
                 continue
             known = self.by_token.get(event.key.token)
@@ -258,7 +260,8 @@ class Reconciler:
         ledger = Ledger(str(hour), spooled=len(tokens))
         for token in tokens:
             reject = before.rejected.get(token)
-            entry = index.by_token.get(token)
+            sent = index.by_id.get(before.pending.get(token, Pending("")).event_id)
+            entry = sent or index.by_token.get(token)
             attempt = reject.attempt + 1 if reject else before.pending.get(token, Pending("")).attempt
             if entry and entry.status != "FAILED":
                 self._file(ledger, token, entry.status, entry.event_id, hour, attempt)
@@ -266,7 +269,7 @@ class Reconciler:
             if reject and not self.options.retry_rejected:
                 ledger.rejected[token] = reject
                 continue
-            if entry and not attempt:
+            if entry and (sent or not attempt):
                 self._file(ledger, token, entry.status, entry.event_id, hour, attempt)
                 continue
             self._settle(ledger, token, hour, before.pending.get(token), attempt, index, spooled)

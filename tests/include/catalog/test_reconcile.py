@@ -136,6 +136,14 @@ def test_every_page_of_the_catalogs_list_is_read(bench):
     assert len(bench.posted()) == len(events)
 
 
+def test_what_became_of_sent_events_is_read_from_the_list_not_asked_one_by_one(bench):
+    for number in range(3):
+        bench.emit(MOMENT + timedelta(microseconds=number))  # which the catalog does not tell apart
+    bench.reconcile()
+    assert sums(bench.reconcile()) == (3, 3, 0, 0)
+    assert bench.catalog.asked("GetLineageEvent") == 0
+
+
 def test_an_accepted_answer_that_was_lost_is_found_in_the_catalog(bench):
     bench.emit()
     bench.catalog.fault("PostLineageEvent", drop="answer", times=1)
