@@ -32,14 +32,13 @@ if TYPE_CHECKING:
 
 
 def _open() -> tuple[AirflowApi, AirflowSettings]:
-    from airflow.sdk import Connection
-
+    from data_platform.connections import find_connection
     from include.platform.airflow_api import airflow_api_from
     from include.platform.airflow_settings import load_airflow_settings
     from include.platform.paths import PROJECT_ROOT
 
     settings = load_airflow_settings(PROJECT_ROOT / "airflow_settings.yaml")
-    return airflow_api_from(Connection.get(connections.AIRFLOW_API)), settings
+    return airflow_api_from(find_connection(connections.AIRFLOW_API)), settings
 
 
 @dag(

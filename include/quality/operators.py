@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, Param
+from airflow.sdk import BaseOperator, BaseOperatorLink, Param
 
+from data_platform.connections import find_connection
 from include.platform import connections
 from include.platform.assets import FINANCE_HELD, FINANCE_HELD_VERSIONS, FINANCE_PRODUCTS
 from include.platform.settings import load_settings
@@ -60,7 +61,7 @@ class ProductOperator(BaseOperator):
 
     def warehouse(self) -> WarehouseConnection:
         """The warehouse that the connection describes."""
-        return warehouse_connection(BaseHook.get_connection(self.warehouse_conn_id))
+        return warehouse_connection(find_connection(self.warehouse_conn_id))
 
     def evidence(self) -> EvidenceStore:
         """The gate's reports."""

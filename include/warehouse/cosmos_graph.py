@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode
 
+from data_platform.connections import find_connection
 from include.platform import connections, pools
 from include.platform.paths import DBT_MANIFEST, DBT_PROJECT_DIR
 from include.platform.settings import DbtExecution, load_settings
@@ -72,7 +72,7 @@ def model_tasks(group_id: str, execution: DbtExecution) -> DbtTaskGroup:
 def use_warehouse_connection(context: Context, operator: Any) -> None:
     """Give dbt its target and profile at run time, so that no connection is read at parse time and no secret is rendered."""
     settings = load_settings()
-    warehouse = warehouse_connection(BaseHook.get_connection(connections.WAREHOUSE_BUILD))
+    warehouse = warehouse_connection(find_connection(connections.WAREHOUSE_BUILD))
     ti = context["ti"]
     profile = profile_environment(
         warehouse, threads=settings.dbt_threads, scratch=settings.scratch_dir, run_key=f"{ti.dag_id}/{ti.run_id}"

@@ -6,8 +6,9 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseBranchOperator, BaseHook, BaseOperator, BaseOperatorLink
+from airflow.sdk import BaseBranchOperator, BaseOperator, BaseOperatorLink
 
+from data_platform.connections import find_connection
 from include.platform import connections
 from include.platform.assets import FINANCE_MODELS, FINANCE_PRODUCTS, model_asset
 from include.platform.paths import DBT_PROJECT_DIR
@@ -70,7 +71,7 @@ class DbtOperator(BaseOperator):
 
         settings = load_settings()
         ti = context["ti"]
-        warehouse = warehouse_connection(BaseHook.get_connection(self.warehouse_conn_id))
+        warehouse = warehouse_connection(find_connection(self.warehouse_conn_id))
         profile = profile_environment(
             warehouse,
             threads=settings.dbt_threads,
@@ -289,7 +290,7 @@ class PublishProductsOperator(BaseBranchOperator):
         refuse_other_builds(context, self.build_task_id)
         health = ti.xcom_pull(task_ids=self.health_task_id) or {}
         report = self._passed(EvidenceStore(s3_client, settings.bucket, self.product.name).load(ti.run_id))
-        warehouse = warehouse_connection(BaseHook.get_connection(self.warehouse_conn_id))
+        warehouse = warehouse_connection(find_connection(self.warehouse_conn_id))
         publication = Publication.now(ti.run_id, str(health.get("checkpoint") or ""), report.score())
         publish(warehouse, self.product, publication)
         context["outlet_events"][FINANCE_PRODUCTS].extra = publication.told(self.product.relations)
@@ -354,7 +355,7 @@ class RetireVersionsOperator(BaseOperator):
         from include.warehouse.gateway import open_warehouse
         from include.warehouse.publish import retire_versions
 
-        warehouse = warehouse_connection(BaseHook.get_connection(self.warehouse_conn_id))
+        warehouse = warehouse_connection(find_connection(self.warehouse_conn_id))
         if isinstance(warehouse, DuckDbConnection):
             raise AirflowSkipException("a published file takes the place of the one before; there are no old versions")
         dropped = retire_versions(open_warehouse(warehouse), self.product, load_settings().publish_grace_seconds)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook
 
+from data_platform.connections import find_connection
 from data_platform.zero_etl.exceptions import (
     ZeroEtlAccessDenied,
     ZeroEtlConnectionInvalid,
@@ -180,7 +181,7 @@ class ZeroEtlHook(BaseHook):
     @cached_property
     def config(self) -> IntegrationConfig:
         """The connection's settings."""
-        connection = self.get_connection(self.zero_etl_conn_id)
+        connection = find_connection(self.zero_etl_conn_id)
         return IntegrationConfig.from_extra(self.zero_etl_conn_id, connection.extra_dejson)
 
     def snapshot(self) -> Snapshot:
