@@ -27,8 +27,8 @@ from include.local.demo.published import published_version, read_published
 from include.local.demo.quality import (
     RELEASE,
     asked_person,
-    break_a_commission,
-    mend_the_commission,
+    mend_the_time,
+    reset_a_clock,
     wait_for_build,
 )
 from include.local.demo.runs import DemoError
@@ -149,8 +149,8 @@ def test_each_model_that_ran_is_an_asset_event_with_its_figures(platform):
         assert extra["status"] == "success"
 
 
-COMMISSION_CHECK = "qtr_total_sales_by_event/rpt_finance_qtr_total_sales_by_event/commission-within-revenue"
-REASON = "Checked with finance: a one-off bonus"
+YEAR_CHECK = "qtr_total_sales_by_event/rpt_finance_qtr_total_sales_by_event/year-range"
+REASON = "Checked with finance: one till, known"
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def broken_load(platform):
     platform.wait_for_idle(BUILD)
     before = published_version(platform.layout), read_published(platform.layout, PUBLISHED_TOTALS)
     known = platform.runs.known(BUILD)
-    broken = break_a_commission(platform.aurora)
+    broken = reset_a_clock(platform.aurora)
     return broken, wait_for_build(platform.runs, known, "failed").run_id, before
 
 
@@ -171,13 +171,13 @@ def test_a_load_that_breaks_a_contract_is_held_back_and_its_check_is_told(platfo
     assert (states["hold_products"], states["publish_products"]) == ("success", "upstream_failed")
     assert (published_version(platform.layout), read_published(platform.layout, PUBLISHED_TOTALS)) == before
     run = platform.api.request("GET", f"/dags/{BUILD}/dagRuns/{run_id}")
-    assert "commission\\-within" in run["note"] or "commission-within-revenue" in run["note"]
+    assert "year-range" in run["note"]
     path = f"/dags/{BUILD}/dagRuns/{run_id}/taskInstances/check_quality/xcomEntries/quality_report"
     told = platform.api.request("GET", path)["value"]
-    assert "commission-within-revenue" in told
-    assert "found 1" in told
+    assert "year-range" in told
+    assert "| 1970 |" in told
     logs = platform.layout.airflow_home.glob(f"logs/dag_id={BUILD}/run_id={run_id}/task_id=check_quality/*.log")
-    assert any(COMMISSION_CHECK in path.read_text() for path in logs)
+    assert any(YEAR_CHECK in path.read_text() for path in logs)
 
 
 def test_nobody_who_listens_to_the_product_hears_of_it(platform, broken_load):
@@ -201,7 +201,7 @@ def test_a_viewer_sees_the_question_and_may_not_answer_it(platform, broken_load)
     asking = asked_person(platform.runs)
     path = f"/dags/{RELEASE}/dagRuns/{asking}/taskInstances/ask_person/-1/hitlDetails"
     asked = platform.api.request("GET", path)
-    assert "commission-within-revenue" in asked["body"]
+    assert "year-range" in asked["body"]
     with pytest.raises(AirflowApiError) as caught:
         answer_as(platform, "viewer", asking, PUBLISH, REASON)
     assert caught.value.status == 403
@@ -228,7 +228,7 @@ def test_the_mended_source_is_published_by_itself_with_its_score_in_the_catalog(
     broken, _, before = broken_load
     known = platform.runs.known(BUILD)
 
-    mend_the_commission(platform.aurora, broken)
+    mend_the_time(platform.aurora, broken)
     run = wait_for_build(platform.runs, known, "success")
 
     version = published_version(platform.layout)

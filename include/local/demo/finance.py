@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from include.local.aurora.source import Aurora
 from include.local.demo.lineage import run_lineage
 from include.local.demo.published import published_file, read_published
-from include.local.demo.quality import run_quality
+from include.local.demo.quality import broken_note, mend_left_over, run_quality
 from include.local.demo.runs import DONE, DemoError, Run, Runs
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def run_finance(runs: Runs, layout: Layout) -> dict[str, Any]:
             broken.
     """
     aurora = Aurora(layout.aurora)
+    mend_left_over(aurora, broken_note(layout))
     print("Connect the zero-ETL integration to the warehouse")
     runs.run("connect_zero_etl")
     if not published_file(layout).exists():

@@ -38,6 +38,15 @@ def report_identifier(relation: str) -> str:
     return naming.arn(namespace, name) or f"{namespace}/{name}"
 
 
+def shown_name(identifier: str) -> tuple[str, str]:
+    """Where a dataset is, and its name, short enough for a terminal."""
+    if not identifier.startswith("arn:"):
+        scheme, _, rest = identifier.partition("://")
+        return scheme, rest.partition("/")[2]
+    kind, _, *name = identifier.split(":", 5)[5].split("/")
+    return f"{identifier.split(':')[2].partition('-')[0]} {kind}", ".".join(name)
+
+
 def column_inputs(client: Any, identifier: str, column: str) -> list[tuple[str, str]]:
     """Dataset and column of each input that a column's value is made of; none for a column of a source."""
     node = client.get_lineage_node(domainIdentifier=DOMAIN_ID, identifier=identifier)
@@ -71,9 +80,10 @@ def run_lineage(runs: Runs) -> dict[str, Any]:
     path = column_path(client, identifier, COLUMN)
     print(f"\nLineage of {REPORT}.{COLUMN} in the catalog")
     for position, (dataset, column) in enumerate(path):
-        print(f"  {'' if position == 0 else '→ '}{dataset.rpartition(':')[2]}.{column}")
-    if not path[0][0].endswith("demodb/sales") and not path[0][0].endswith("demodb.sales"):
-        raise DemoError(f"expected the path to begin at demodb.sales, found {path[0][0]}")
+        where, relation = shown_name(dataset)
+        print(f"  {'  ' if position == 0 else '→ '}{where:22} {relation}.{column}")
+    if shown_name(path[0][0])[1] != "demodb.sales":
+        raise DemoError(f"expected the path to begin at demodb.sales in the source, found {path[0][0]}")
     scores = posted_scores(client, identifier)
     print(f"Its asset in the catalog: {len(scores)} quality scores, the last {scores[-1] if scores else 'none'} %")
     runs.run("reconcile_lineage")
@@ -100,16 +110,27 @@ def posted_scores(client: Any, identifier: str) -> list[float]:
     assets = [item["assetItem"] for item in found if item["assetItem"].get("externalIdentifier") == identifier]
     if len(assets) != 1:
         raise DemoError(f"expected one asset with the identifier {identifier}, found {len(assets)}")
+    form = f"soda_{REPORT.removeprefix('rpt_finance_')}"
     points: list[dict[str, Any]] = []
     for page in client.get_paginator("list_time_series_data_points").paginate(
         domainIdentifier=DOMAIN_ID,
         entityIdentifier=assets[0]["identifier"],
         entityType="ASSET",
-        formName=f"soda_{REPORT.removeprefix('rpt_finance_')}",
+        formName=form,
     ):
         points += page["items"]
     points.sort(key=lambda point: point["timestamp"])
-    return [json.loads(point["content"])["passingPercentage"] for point in points]
+    whole = [  # the list has summaries
+        client.get_time_series_data_point(
+            domainIdentifier=DOMAIN_ID,
+            entityIdentifier=assets[0]["identifier"],
+            entityType="ASSET",
+            formName=form,
+            identifier=point["id"],
+        )["form"]
+        for point in points
+    ]
+    return [json.loads(point["content"])["passingPercentage"] for point in whole]
 
 
 def delivered(runs: Runs) -> dict[str, Any]:

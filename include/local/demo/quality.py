@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from include.quality.evidence import EvidenceStore
 from include.quality.report import Outcome, Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from include.local.aurora.source import Aurora
     from include.local.demo.runs import Run, Runs
     from include.local.layout import Layout
@@ -20,12 +23,11 @@ if TYPE_CHECKING:
 
 AREA = "finance"
 BUILD, RELEASE = "build_finance_products", "release_finance_products"
-SLIP = 1000
-"""How far the decimal point slips in the broken load: to some hundred thousand dollars, more than any event's revenue of a quarter."""
-PATIENCE_SECONDS = 120
+RESET_CLOCK = "1970-01-01 00:00:00"
+PATIENCE_SECONDS = 180
 
-REVENUE_AND_COMMISSION = """
-    SELECT sum(sales_revenue), sum(staff_commission) FROM finance.rpt_finance_qtr_total_sales_by_event
+ROWS_AND_REVENUE = """
+    SELECT count(*), min(year), sum(sales_revenue), sum(staff_commission) FROM finance.rpt_finance_qtr_total_sales_by_event
 """
 
 
@@ -76,34 +78,55 @@ def show_gate(report: GateReport) -> dict[str, Any]:
     }
 
 
+type Seen = tuple[dict[str, Any], list[tuple[Any, ...]]]
+
+
 @dataclass(frozen=True)
 class BrokenSale:
-    """A sale whose commission is wrong in the source.
+    """A sale whose time is wrong in the source.
 
     Attributes:
         salesid: which.
-        commission: what it was, in US dollars.
+        saletime: what it was.
     """
 
     salesid: int
-    commission: float
+    saletime: str
 
 
-def break_a_commission(aurora: Aurora) -> BrokenSale:
-    """Move the decimal point in one commission. It still fits its column, so only who knows what a commission is can tell."""
+def reset_a_clock(aurora: Aurora, note: Path | None = None) -> BrokenSale:
+    """Date the newest sale as a till does whose clock was reset. It is a time like any other, so dbt's tests are content with it.
+
+    Args:
+        aurora: the source.
+        note: file that keeps what is to be mended, in case the caller is killed; see `mend_left_over`.
+    """
     with aurora.transaction() as source:
-        salesid, commission = source.execute(
-            "SELECT salesid, commission FROM sales WHERE saletime IS NOT NULL AND commission < 1000 AND pricepaid IS NOT NULL "
-            "ORDER BY commission DESC, salesid LIMIT 1"
+        salesid, saletime = source.execute(
+            "SELECT salesid, saletime FROM sales WHERE saletime IS NOT NULL ORDER BY salesid DESC LIMIT 1"
         ).fetchone()
-        source.execute("UPDATE sales SET commission = commission * ? WHERE salesid = ?", (SLIP, salesid))
-    return BrokenSale(salesid, commission)
+        if note is not None:
+            note.write_text(json.dumps({"salesid": salesid, "saletime": saletime}), encoding="utf-8")
+        source.execute("UPDATE sales SET saletime = ? WHERE salesid = ?", (RESET_CLOCK, salesid))
+    return BrokenSale(salesid, saletime)
 
 
-def mend_the_commission(aurora: Aurora, broken: BrokenSale) -> None:
+def mend_the_time(aurora: Aurora, broken: BrokenSale) -> None:
     """Put it right."""
     with aurora.transaction() as source:
-        source.execute("UPDATE sales SET commission = ? WHERE salesid = ?", (broken.commission, broken.salesid))
+        source.execute("UPDATE sales SET saletime = ? WHERE salesid = ?", (broken.saletime, broken.salesid))
+
+
+def mend_left_over(aurora: Aurora, note: Path) -> None:
+    """Mend what an earlier demo broke and had no time to mend."""
+    if note.exists():
+        mend_the_time(aurora, BrokenSale(**json.loads(note.read_text(encoding="utf-8"))))
+        note.unlink()
+
+
+def broken_note(layout: Layout) -> Path:
+    """The file that keeps what the demo has broken."""
+    return layout.root / "demo_broken_sale.json"
 
 
 def wait_for_build(runs: Runs, known: set[str], wanted: str) -> Run:
@@ -114,7 +137,7 @@ def wait_for_build(runs: Runs, known: set[str], wanted: str) -> Run:
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        run = runs.next_run(BUILD, known, wanted=DONE)
+        run = runs.next_run(BUILD, known, timeout=PATIENCE_SECONDS, wanted=DONE)
         if run.state == wanted:
             return run
         known = known | {run.run_id}
@@ -136,6 +159,29 @@ def asked_person(runs: Runs) -> str:
     raise DemoError(f"{RELEASE}: expected a run that asks a person about the held version, found none")
 
 
+def held_back(runs: Runs, layout: Layout, before: Seen, failed: Run) -> dict[str, Any]:
+    """Show what the gate found in the broken load, and that readers see none of it.
+
+    Raises:
+        DemoError: they do, or nobody is asked.
+    """
+    report = evidence(runs).load(failed.run_id)
+    if report is None or report.verdict is not Verdict.FAILED:
+        raise DemoError(f"{failed.run_id}: expected the quality gate to refuse it, found {report and report.verdict}")
+    shown = show_gate(report)
+    if seen(layout) != before:
+        raise DemoError("the broken load reached the readers")
+    asking = asked_person(runs)
+    version = before[0]["version"]
+    print(f"Held back: readers keep version {version}. A person is asked in {RELEASE} {asking}")
+    return {"broken": shown | {"run_id": failed.run_id}, "held": {"readers_keep": version, "asked_in": asking}}
+
+
+def seen(layout: Layout) -> Seen:
+    """What a reader sees: the version, and figures of it."""
+    return published_version(layout), read_published(layout, ROWS_AND_REVENUE)
+
+
 def run_quality(runs: Runs, layout: Layout, aurora: Aurora) -> dict[str, Any]:
     """Show the gate of the newest version, a broken load that is held back, and the mend.
 
@@ -147,28 +193,24 @@ def run_quality(runs: Runs, layout: Layout, aurora: Aurora) -> dict[str, Any]:
     if good is None:
         raise DemoError("expected the gate's report of the published version, found none")
     shown: dict[str, Any] = {"gate": show_gate(good)}
-    before, figures = published_version(layout), read_published(layout, REVENUE_AND_COMMISSION)
+    before = seen(layout)
 
-    print("\nBreak the source: a commission with a slipped decimal point. Every table and every dbt test is content")
-    known = runs.known(BUILD)
-    broken = break_a_commission(aurora)
-    failed = wait_for_build(runs, known, "failed")
-    report = store.load(failed.run_id)
-    if report is None or report.verdict is not Verdict.FAILED:
-        raise DemoError(f"{failed.run_id}: expected the quality gate to refuse it, found {report and report.verdict}")
-    shown["broken"] = show_gate(report) | {"run_id": failed.run_id, "salesid": broken.salesid}
-    if published_version(layout) != before or read_published(layout, REVENUE_AND_COMMISSION) != figures:
-        raise DemoError("the broken load reached the readers")
-    asking = asked_person(runs)
-    print(f"Held back: readers keep version {before['version']}. A person is asked in {RELEASE} {asking}")
-    shown["held"] = {"readers_keep": before["version"], "asked_in": asking}
-
-    print("\nMend the source; the next build passes and is published by itself")
-    known = runs.known(BUILD)
-    mend_the_commission(aurora, broken)
+    print(
+        f"\nBreak the source: a till whose clock was reset dates a sale {RESET_CLOCK[:4]}. Every dbt test is content with that"
+    )
+    note = broken_note(layout)
+    try:
+        known = runs.known(BUILD)
+        reset_a_clock(aurora, note)
+        failed = wait_for_build(runs, known, "failed")
+        shown |= held_back(runs, layout, before, failed)
+        print("\nMend the source; the next build passes and is published by itself")
+        known = runs.known(BUILD)
+    finally:
+        mend_left_over(aurora, note)
     mended = wait_for_build(runs, known, "success")
     after = published_version(layout)
-    if after["run_id"] != mended.run_id or read_published(layout, REVENUE_AND_COMMISSION) != figures:
+    if after["run_id"] != mended.run_id or seen(layout)[1] != before[1]:
         raise DemoError(f"expected the mended version of {mended.run_id} to be published, found {after}")
     print(f"Published {after['version']}, score {after['quality_score']:.2f} %")
     shown["mended"] = {"run_id": mended.run_id, "version": after["version"], "score": after["quality_score"]}
