@@ -42,10 +42,16 @@ _CALCULATES = (exp.AggFunc, exp.Window)
 
 @dataclass
 class _Columns:
-    """What is known of a query's result."""
+    """What is known of a query's result; in a union columns go by position, and names may repeat."""
 
-    columns: dict[str, ColumnOrigins] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    origins: list[ColumnOrigins] = field(default_factory=list)
     rows: set[_Part] = field(default_factory=set)
+
+    @property
+    def columns(self) -> dict[str, ColumnOrigins]:
+        """By name."""
+        return dict(zip(self.names, self.origins, strict=True))
 
 
 def query_lineage(
@@ -68,6 +74,8 @@ def query_lineage(
         level.setdefault(namespace, {})[name] = dict.fromkeys(names, "unknown")  # type: ignore[index]
     try:
         parsed = sqlglot.parse_one(sql, read=dialect)
+        if not isinstance(parsed, exp.Query):
+            raise ColumnLineageError(f"expected a query, found {parsed.key}; SQL: {sql[:500]}")
         scope = build_scope(qualify(parsed, dialect=dialect, schema=schema))
     except SqlglotError as error:
         raise ColumnLineageError(
@@ -85,15 +93,11 @@ class _Resolver:
     def __init__(self, node_of: Callable[[Relation], str]) -> None:
         self._node_of = node_of
         self._done: dict[int, _Columns] = {}
-        self._open: set[int] = set()
 
     def resolve(self, scope: Scope) -> _Columns:
         expression = scope.expression
         known = self._done.get(id(expression))
-        if id(expression) in self._open:
-            raise ColumnLineageError(f"expected a query that does not read itself, found: {expression.sql()[:200]}")
         if known is None:
-            self._open.add(id(expression))
             if isinstance(expression, exp.SetOperation):
                 known = self._set_operation(scope, expression)
             elif isinstance(expression, exp.Select):
@@ -104,18 +108,17 @@ class _Resolver:
                     "teach include/local/lineage/query.py what it means"
                 )
             self._done[id(expression)] = known
-            self._open.discard(id(expression))
         return known
 
     def _set_operation(self, scope: Scope, expression: exp.SetOperation) -> _Columns:
         left, right = (self.resolve(part) for part in scope.union_scopes)
-        result = _Columns(rows=left.rows | right.rows)
+        result = _Columns(left.names, rows=left.rows | right.rows)
         only_left = not isinstance(expression, exp.Union)
-        for (name, first), second in zip(left.columns.items(), right.columns.values(), strict=True):
+        for first, second in zip(left.origins, right.origins, strict=True):
             parts = set(_parts(first))
             if not only_left:
                 parts |= set(_parts(second))
-            result.columns[name] = _origins(parts, first.reason or second.reason)
+            result.origins.append(_origins(parts, first.reason or second.reason))
         if only_left:  # which rows are left depends on all columns of both sides
             result.rows |= _deciding(_all_parts(left, right), Kind.FILTER)
         elif expression.args.get("distinct"):
@@ -128,7 +131,8 @@ class _Resolver:
         for projection in select.expressions:
             parts = set(self._walk(projection.unalias(), scope, Kind.IDENTITY, result.rows))
             counts = projection.find(*_CALCULATES) is not None
-            result.columns[projection.alias_or_name] = _origins(parts, COUNTS if counts else CONSTANT)
+            result.names.append(projection.alias_or_name)
+            result.origins.append(_origins(parts, COUNTS if counts else CONSTANT))
         if select.args.get("distinct"):
             result.rows |= _deciding(_all_parts(result), Kind.GROUP_BY)
         return result
@@ -153,6 +157,10 @@ class _Resolver:
         """The parts of an expression, of which ``kind`` says how it has its part in what is asked for."""
         if isinstance(node, exp.Column):
             yield from _within(kind, self._column(node, scope))
+        elif isinstance(node, exp.TableColumn):
+            raise ColumnLineageError(
+                f"expected a column, found {node.sql()}, which is the name of a table and means its whole row; name the column's table"
+            )
         elif isinstance(node, exp.Query):
             yield from self._inner_query(node, scope, kind)
         elif isinstance(node, exp.Window):
@@ -189,7 +197,9 @@ class _Resolver:
         yield from _within(_composed(kind, Kind.FILTER), result.rows)
 
     def _column(self, column: exp.Column, scope: Scope) -> Iterable[_Part]:
-        source = scope.sources.get(column.table)
+        source, outer = scope.sources.get(column.table), scope.parent
+        while source is None and outer is not None:  # a subquery may refer to the query that it is in
+            source, outer = outer.sources.get(column.table), outer.parent
         if isinstance(source, exp.Table):
             relation = (source.catalog.lower(), source.db.lower(), source.name.lower())
             return [(ColumnRef(self._node_of(relation), column.name), Kind.IDENTITY)]
@@ -243,7 +253,7 @@ def _parts(origins: ColumnOrigins) -> Iterator[_Part]:
 
 
 def _all_parts(*results: _Columns) -> set[_Part]:
-    return {part for result in results for origins in result.columns.values() for part in _parts(origins)}
+    return {part for result in results for origins in result.origins for part in _parts(origins)}
 
 
 def _deciding(parts: Iterable[_Part], kind: Kind) -> set[_Part]:
