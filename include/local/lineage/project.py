@@ -156,6 +156,10 @@ def compile_project(dbt: Path, project_dir: Path = DBT_PROJECT_DIR) -> Compilati
     Raises:
         ColumnLineageError: dbt refuses the project; the message carries dbt's.
     """
+    if not dbt.exists():
+        raise ColumnLineageError(
+            f"expected dbt at {dbt}, found nothing; build the warehouse environment or set the option data_platform.warehouse_venv"
+        )
     variants: tuple[dict[str, bool], ...] = ({}, {"compile_incremental_branch": True}, {"history_mode": False})
     with tempfile.TemporaryDirectory(prefix="dbt-compile-") as scratch, ThreadPoolExecutor() as pool:
         folders = [Path(scratch) / str(position) for position in range(len(variants))]
