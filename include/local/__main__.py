@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -115,6 +116,26 @@ def package_mwaa(layout: Layout, args: argparse.Namespace) -> int:
     return 0
 
 
+def mwaa_options(layout: Layout, args: argparse.Namespace) -> int:
+    """Print an MWAA environment's configuration options as JSON; see `include.local.mwaa.options`."""
+    from include.local.mwaa.options import Deployment, OptionsInvalid, configuration_options
+
+    try:
+        hosts = dict(entry.split("=", 1) for entry in args.redshift_host)
+        deployment = Deployment(args.region, args.account, args.bucket, args.domain, args.project, hosts)
+        print(json.dumps(configuration_options(deployment), indent=2))
+    except OptionsInvalid as error:
+        print(f"mwaa-options: {error}", file=sys.stderr)
+        return 1
+    except ValueError:
+        print(
+            f"mwaa-options: --redshift-host: expected HOST=workgroup:NAME or HOST=cluster:NAME, found {args.redshift_host}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
 def docs(layout: Layout, args: argparse.Namespace) -> int:
     """Write the generated parts of the documentation; see `include.local.docs`."""
     from include.local.docs import write_docs
@@ -134,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
         (serve, "serve"),
         (demo, "demo"),
         (package_mwaa, "package-mwaa"),
+        (mwaa_options, "mwaa-options"),
         (docs, "docs"),
     ):
         command = commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
@@ -147,6 +169,20 @@ def main(argv: list[str] | None = None) -> int:
             )
         if name == "serve":
             command.add_argument("--host", default="127.0.0.1", help="address to listen on; in a container 0.0.0.0")
+        if name == "mwaa-options":
+            for option in ("region", "account", "bucket"):
+                command.add_argument(f"--{option}", required=True)
+            command.add_argument(
+                "--domain", default="", help="DataZone domain's id; none means that lineage is spooled only"
+            )
+            command.add_argument("--project", default="", help="DataZone project that owns the assets")
+            command.add_argument(
+                "--redshift-host",
+                action="append",
+                default=[],
+                metavar="HOST=workgroup:NAME|cluster:NAME",
+                help="the warehouse behind a host that does not say it: a custom name, a VPC endpoint",
+            )
         if name == "demo":
             command.add_argument("--only", help="run one part of the demo")
     hidden = commands.add_parser("supervise")
