@@ -22,6 +22,7 @@ BENCHMARKS = {
     "freshness": "freshness",
     "lineage-spool": "lineage",
     "lineage-replay": "lineage",
+    "package": "package",
     "demo": "demo",
 }
 """Name to module; a module that serves several names takes the name as its argument."""

@@ -30,6 +30,7 @@ BENCHMARKS = tuple(
         "lineage-spool",
         "orchestration-185",
         "orchestration-tickit",
+        "package",
         "parse",
         "replicator",
     )
