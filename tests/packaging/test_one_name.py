@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import yaml
 
 from include.local.aurora.snapshot import TARGET_DATABASE
-from include.local.environment import airflow_environment
+from include.local.environment import ASTRO_STATE, airflow_environment, lineage_transport
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.mwaa.wheels import airflow_lock
 from include.local.tickit.schema import DATABASE
@@ -48,8 +49,15 @@ def test_the_image_and_the_laptop_set_the_same(project_root, tmp_path, monkeypat
     monkeypatch.delenv("AIRFLOW__DATA_PLATFORM__SCRATCH_DIR")
     laptop = airflow_environment(Layout(tmp_path), DEFAULT_PORTS)
     image = dict(re.findall(r"(AIRFLOW__\w+)=(\S+)", (project_root / "Dockerfile").read_text()))
-    own = {"AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV"}
+    own = {"AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV", "AIRFLOW__OPENLINEAGE__TRANSPORT"}
     assert len(image) > len(own)
     assert {name: laptop[name] for name in image if name not in own} == {
         name: value for name, value in image.items() if name not in own
     }
+
+
+def test_the_images_lineage_goes_where_the_platform_service_listens(project_root):
+    """As the laptop's, but for folder and host, which are Astro's."""
+    [transport] = re.findall(r"AIRFLOW__OPENLINEAGE__TRANSPORT='(.+)'", (project_root / "Dockerfile").read_text())
+    wanted = lineage_transport(f"file://{ASTRO_STATE}/lineage", f"http://platform:{DEFAULT_PORTS['catalog']}")
+    assert json.loads(transport) == wanted
