@@ -38,6 +38,7 @@ class HeldVersion:
         score: percentage of checks that passed.
         held_at: UTC.
         pinned_until: no build replaces it before then; None if nobody is asked about it.
+        asked_in: the run that asks a person about it; None if none does.
     """
 
     version: str
@@ -46,6 +47,7 @@ class HeldVersion:
     score: float
     held_at: datetime
     pinned_until: datetime | None = None
+    asked_in: str | None = None
 
     def pinned(self, now: datetime) -> bool:
         """Whether a person is being asked about it."""
@@ -130,11 +132,13 @@ class HeldStore:
         """Name the held version."""
         self._put(self.key, asdict(held))
 
-    def pin(self, held: HeldVersion, until: datetime | None) -> HeldVersion:
-        """Keep builds from replacing it until then; None ends that."""
-        pinned = replace(held, pinned_until=until)
-        self.save(pinned)
-        return pinned
+    def pin(self, held: HeldVersion, until: datetime, asked_in: str) -> None:
+        """Keep builds from replacing it until then, while a run asks a person about it."""
+        self.save(replace(held, pinned_until=until, asked_in=asked_in))
+
+    def unpin(self, held: HeldVersion) -> None:
+        """Let the next build that is refused replace it."""
+        self.save(replace(held, pinned_until=None, asked_in=None))
 
     def clear(self) -> None:
         """Nothing is held any more."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, BaseOperatorLink, Param
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from include.warehouse.connection import WarehouseConnection
     from include.warehouse.products import Product
 
+log = logging.getLogger(__name__)
+
+RELEASE_DAG, ASK_TASK = "release_finance_products", "ask_person"
 REPORT_KEY = "quality_report"
 """XCom of the gate: what it found, as a person reads it."""
 PUBLISH, KEEP = "Publish it anyway", "Keep it held"
@@ -41,7 +46,7 @@ class HeldVersionLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """The DAG that asks a person."""
-        return "/dags/release_finance_products"
+        return f"/dags/{RELEASE_DAG}"
 
 
 class ProductOperator(BaseOperator):
@@ -130,7 +135,7 @@ class CheckQualityOperator(ProductOperator):
         except ContractError as error:
             raise AirflowFailException(str(error)) from error
         for line in to_text(report).splitlines():
-            self.log.info("%s", line)
+            log.info("%s", line)
         uri = self.evidence().save(ti.run_id, report)
         ti.xcom_push(REPORT_KEY, to_markdown(report, limit=QUESTION_CHARACTERS))
         emit_gate(context, report, warehouse, self.product)
@@ -145,7 +150,7 @@ class CheckQualityOperator(ProductOperator):
         if report.verdict is Verdict.FAILED:
             raise AirflowFailException(
                 f"{_told(report)}. Nothing was published, readers keep the version before; hold_products keeps what failed. Mend the "
-                f"source and let the next build pass, or decide about the held version in release_finance_products. Report: {uri}"
+                f"source and let the next build pass, or decide about the held version in {RELEASE_DAG}. Report: {uri}"
             )
         return summary
 
@@ -232,7 +237,7 @@ class HoldProductsOperator(ProductOperator):
         before = store.load()
         now = datetime.now(UTC)
         if before and before.run_id != ti.run_id and before.pinned(now):
-            self.log.info(
+            log.info(
                 "version %s of run %s stays the held one: a person is being asked about it until %s. What this run built is in the audit "
                 "schema until the next build",
                 before.version,
@@ -284,7 +289,7 @@ class FindHeldOperator(ProductOperator):
                 f"readers have version {current}; the held {held.version} is not newer and was removed"
             )
         report = self.evidence().load(held.run_id)
-        store.pin(held, datetime.now(UTC) + self.answer_within)
+        store.pin(held, datetime.now(UTC) + self.answer_within, context["ti"].run_id)
         told = (
             "The gate's report can't be found; look at the run."
             if report is None
@@ -341,6 +346,33 @@ class AskPersonOperator(HITLOperator):
         )
 
 
+def withdraw_question(asked_in: str, reason: str) -> None:
+    """Answer for the person who is being asked, because there is nothing left to decide. A failure to do so is only logged.
+
+    Whoever answers all the same learns that readers have something newer, and publishes nothing.
+
+    Args:
+        asked_in: run of the DAG that asks.
+        reason: what is told as the reason.
+    """
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from include.platform.airflow_api import AirflowApiError, airflow_api_from
+
+    path = f"/dags/{RELEASE_DAG}/dagRuns/{quote(asked_in, safe='')}/taskInstances/{ASK_TASK}/-1/hitlDetails"
+    try:
+        api = airflow_api_from(find_connection(connections.AIRFLOW_API))
+        api.request("PATCH", path, {"chosen_options": [KEEP], "params_input": {"reason": reason}})
+    except AirflowNotFoundException:
+        log.info("no connection %s: the question in %s stays open", connections.AIRFLOW_API, asked_in)
+    except AirflowApiError as error:
+        if error.status in {404, 409}:  # the run is gone, or somebody was faster
+            return
+        log.warning("the question in %s stays open: %s", asked_in, error)
+    except Exception as error:  # the publication is what counts
+        log.warning("the question in %s stays open: %s", asked_in, error)
+
+
 class ReleaseHeldOperator(ProductOperator):
     """Does what the person has decided, and records who that was and why. It may run twice or die at any line.
 
@@ -395,7 +427,7 @@ class ReleaseHeldOperator(ProductOperator):
         held = store.load()
         if choice == KEEP:
             if held and held.version == found["version"]:
-                store.pin(held, None)
+                store.unpin(held)
             raise AirflowSkipException(f"{by or 'nobody'} decided to keep {found['version']} held ({uri})")
         warehouse = self.warehouse()
         if held and held.version != found["version"]:
@@ -413,5 +445,5 @@ class ReleaseHeldOperator(ProductOperator):
         store.clear()
         emit_publication(context, self.product, publication, warehouse, self.evidence().load(found["built_by"]))
         context["outlet_events"][FINANCE_PRODUCTS].extra = publication.told(self.product.relations)
-        self.log.info("%s published %s: %s (%s)", by, publication.version, reason, uri)
+        log.info("%s published %s: %s (%s)", by, publication.version, reason, uri)
         return {"version": publication.version, "run_id": found["built_by"], "decision": uri}

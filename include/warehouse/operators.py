@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from include.warehouse.connection import WarehouseConnection
     from include.warehouse.dbt_run import DbtProcess
     from include.warehouse.products import Product
+    from include.warehouse.publication import Publication
     from include.warehouse.run_state import RunState, RunStateStore
 
 log = logging.getLogger(__name__)
@@ -294,7 +295,7 @@ class PublishProductsOperator(BaseBranchOperator):
         publication = Publication.now(ti.run_id, str(health.get("checkpoint") or ""), report.score())
         publish(warehouse, self.product, publication)
         context["outlet_events"][FINANCE_PRODUCTS].extra = publication.told(self.product.relations)
-        self._end_hold(warehouse)
+        self._end_hold(warehouse, publication)
         emit_publication(context, self.product, publication, warehouse, report)
         built = ti.xcom_pull(task_ids=self.build_task_id) or {}
         followers = [] if isinstance(warehouse, DuckDbConnection) else [self.retire_task_id]
@@ -316,9 +317,10 @@ class PublishProductsOperator(BaseBranchOperator):
             )
         return report
 
-    def _end_hold(self, warehouse: WarehouseConnection) -> None:
-        """What was held before is older than what readers now have."""
+    def _end_hold(self, warehouse: WarehouseConnection, publication: Publication) -> None:
+        """What was held before is older than what readers now have: it goes, and nobody need decide about it any more."""
         from include.quality.held import HeldStore
+        from include.quality.operators import withdraw_question
         from include.warehouse.object_store import s3_client
         from include.warehouse.publish import discard
 
@@ -327,6 +329,11 @@ class PublishProductsOperator(BaseBranchOperator):
             if held := store.load():
                 discard(warehouse, self.product, held.version)
                 store.clear()
+                if held.asked_in:
+                    withdraw_question(
+                        held.asked_in,
+                        f"Nothing left to decide: readers have the newer {publication.version} of {publication.run_id}",
+                    )
         except (
             Exception
         ) as error:  # the publication is done; whoever is asked about the held version learns that it is not newer

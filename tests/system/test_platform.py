@@ -238,6 +238,23 @@ def test_the_mended_source_is_published_by_itself_with_its_score_in_the_catalog(
     assert scores[-1] > scores[-2]  # the released version's
 
 
+def test_a_question_that_nobody_answered_is_withdrawn_once_readers_have_something_newer(platform):
+    known = platform.runs.known(BUILD)
+    broken = reset_a_clock(platform.aurora)
+    wait_for_build(platform.runs, known, "failed")
+    asking = asked_person(platform.runs)
+    known = platform.runs.known(BUILD)
+
+    mend_the_time(platform.aurora, broken)
+    run = wait_for_build(platform.runs, known, "success")
+
+    assert platform.runs.follow(RELEASE, asking).state == "success"
+    assert platform.runs.task_state(RELEASE, asking, "release_held") == "skipped"
+    assert published_version(platform.layout)["run_id"] == run.run_id
+    path = f"/dags/{RELEASE}/dagRuns/{asking}/taskInstances/ask_person/-1/hitlDetails"
+    assert "readers have the newer" in str(platform.api.request("GET", path)["params_input"])
+
+
 def test_each_published_column_leads_back_to_the_source_in_the_catalog(platform):
     client = catalog_client(platform.runs)
     [(columns,)] = read_published(
