@@ -16,6 +16,7 @@ JOB_NAMESPACE: Final = "data-platform"
 """The value of ``[openlineage] namespace``."""
 _SPOOL: Final = "data_platform.lineage.spool.SpoolTransport"
 _CATALOG: Final = "data_platform.lineage.transport.DataZoneTransport"
+_RENAMING: Final = "data_platform.lineage.transport.RenamingTransport"
 _NAMES: Final = "data_platform.lineage.naming.CatalogNames"
 _DOMAIN: Final = re.compile(r"dzd[-_][a-zA-Z0-9_-]{1,36}")
 
@@ -64,7 +65,7 @@ def transport_config(
             raise LineageConfigInvalid(f"expected a DataZone domain id like dzd_abc123, found {domain_id!r}")
         catalog = {"type": _CATALOG, "domainId": domain_id, "region": region}
         transports["catalog"] = {
-            "type": "transform",
+            "type": _RENAMING,
             "priority": 1,
             "transformer_class": _NAMES,
             "transformer_properties": names,

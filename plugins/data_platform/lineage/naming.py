@@ -288,7 +288,7 @@ def _references(event: Any) -> Iterator[Any]:
 
 
 class CatalogNames(EventTransformer):
-    """`rename_datasets` for the client's ``transform`` transport, which hands in a copy of the event."""
+    """`rename_datasets` for `transport.RenamingTransport`, which hands in a copy of the event."""
 
     def __init__(self, properties: dict[str, Any]) -> None:
         super().__init__(properties)

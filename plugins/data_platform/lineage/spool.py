@@ -128,6 +128,8 @@ class SpoolTransport(Transport):
 
 
 def wire(event: Any) -> dict[str, Any]:
-    """The event as it is sent: without nulls, with nothing that JSON does not know."""
+    """The event as it is sent: without nulls, with nothing that JSON does not know; what is so already stays as it is."""
+    if isinstance(event, dict):
+        return event
     document: dict[str, Any] = json.loads(Serde.to_json(event))
     return document

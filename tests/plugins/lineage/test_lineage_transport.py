@@ -18,7 +18,7 @@ from data_platform.lineage.naming import Naming, rename_datasets
 from data_platform.lineage.size import MAX_BYTES, TRIMMED
 from data_platform.lineage.transport import DataZoneConfig, DataZoneTransport
 from include.local.catalog.identity import DOMAIN_ID
-from tests.plugins.lineage.events import NAMES, run_event
+from tests.plugins.lineage.events import NAMES, as_json, run_event
 
 PLACE = {"region": "us-east-1", "account_id": "123456789012"}
 
@@ -273,3 +273,18 @@ def test_events_from_several_threads_are_all_sent(catalog):
     for thread in threads:
         thread.join()
     assert {client_token(event) for event in events} <= {token for token, _ in catalog.posted}
+
+
+def test_what_is_sent_is_renamed_and_the_event_itself_is_not(tmp_path, catalog):
+    option = transport_config(
+        spool=tmp_path.as_uri(), domain_id=catalog.domain_id, catalog_endpoint=catalog.url, **PLACE
+    )
+    event = run_event()
+    before = as_json(event)
+    OpenLineageClient(config={"transport": option}).emit(event)
+
+    body = dict(catalog.posted)[client_token(event)]
+    assert b"redshift://" not in body
+    [spooled] = tmp_path.rglob("*.json")
+    for side in ("inputs", "outputs"):
+        assert json.loads(spooled.read_bytes())[side] == as_json(event)[side] == before[side]
