@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.platform.paths import PROJECT_ROOT
 from include.platform.settings import Settings
@@ -27,6 +27,7 @@ BENCHMARKS = tuple(
         "freshness",
         "gate",
         "lineage-replay",
+        "lineage-share",
         "lineage-spool",
         "orchestration-185",
         "orchestration-tickit",
@@ -96,11 +97,40 @@ def demo(root: Path) -> str:
         lines.append(
             f"{top['year']} Q{top['quarter']}   {top['rank']:2} {event:32.32} {top['sales']:6} {revenue:12,.2f}"
         )
+    lines += [*_quality(finance["quality"]), *_lineage(finance["lineage"])]
     lines += [
         "",
         f"ok after {told['seconds']} s, {told['peak_memory_mib']} MiB at most",
     ]
     return "```\n" + "\n".join(lines) + "\n```"
+
+
+def _quality(told: dict[str, Any]) -> list[str]:
+    """The gate before the broken load, what it found in it, and what readers saw."""
+    gate, broken, mended = told["gate"], told["broken"], told["mended"]
+    failed = [found for found in broken["not_passed"] if found["severity"] == "error"]
+    return [
+        "",
+        f"Quality gate: {gate['passed']} of {gate['checks']} checks passed, score {gate['score']:.2f} %",
+        "A till whose clock was reset dates a sale 1970; the gate holds it back:",
+        *(f"  {found['check'].partition('/')[2]:58} {found['message']}" for found in failed),
+        f"Readers keep {told['held']['readers_keep']} while a person is asked. Mended, {mended['version']} is published by itself",
+    ]
+
+
+def _lineage(told: dict[str, Any]) -> list[str]:
+    """One column's way, the source first, and the delivery."""
+    from include.local.demo.lineage import shown_name
+
+    delivery = told["delivery"]
+    names = [(*shown_name(step["dataset"]), step["column"]) for step in told["column_path"]]
+    return [
+        "",
+        "Where a reported figure comes from, as the catalog tells it:",
+        *(f"  {'→ ' if position else '  '}{relation}.{column}" for position, (_, relation, column) in enumerate(names)),
+        f"Lineage events: {delivery['spooled']} spooled = {delivery['accepted']} accepted + {delivery['rejected']} rejected "
+        f"+ {delivery['pending']} pending",
+    ]
 
 
 HELD: dict[str, tuple[str, Callable[[Path], str]]] = {

@@ -48,15 +48,16 @@ def shown_name(identifier: str) -> tuple[str, str]:
 
 
 def column_inputs(client: Any, identifier: str, column: str) -> list[tuple[str, str]]:
-    """Dataset and column of each input that a column's value is made of; none for a column of a source."""
+    """Dataset and column of each input that a column's value is made of; none for a column of a source.
+
+    What is only counted is made of no column's value: its inputs are those that decide what counts.
+    """
     node = client.get_lineage_node(domainIdentifier=DOMAIN_ID, identifier=identifier)
     forms = {form["formName"]: json.loads(form["content"]) for form in node["formsOutput"]}
     field = forms.get("columnLineage", {}).get("fields", {}).get(column, {})
-    return [
-        (entry["sourceIdentifier"], entry["field"])
-        for entry in field.get("inputFields", [])
-        if any(how.get("type") == "DIRECT" for how in entry.get("transformations", []))
-    ]
+    entries = field.get("inputFields", [])
+    direct = [entry for entry in entries if any(how["type"] == "DIRECT" for how in entry.get("transformations", []))]
+    return [(entry["sourceIdentifier"], entry["field"]) for entry in direct or entries]
 
 
 def column_path(client: Any, identifier: str, column: str) -> list[tuple[str, str]]:
