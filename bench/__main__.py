@@ -22,6 +22,7 @@ BENCHMARKS = {
     "freshness": "freshness",
     "lineage-spool": "lineage",
     "lineage-replay": "lineage",
+    "lineage-share": "lineage",
     "package": "package",
     "demo": "demo",
 }

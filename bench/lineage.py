@@ -1,4 +1,5 @@
-"""`lineage-spool` and `lineage-replay`: events a second into the spool on a disk, and from the spool into the catalog.
+"""`lineage-spool`, `lineage-replay` and `lineage-share`: events a second into the spool on a disk, and from the spool into the catalog;
+what telling lineage adds to a dbt task.
 
 Spool: one dbt model's event, with column lineage, through the spool's transport: each is a file of its own, flushed to the disk
 before it gets its name. Baseline, taken in turn: the OpenLineage client's own file transport appending the same events to one file,
@@ -7,10 +8,18 @@ not flushed to the disk.
 Replay: a spool of which the catalog has nothing, sent by `reconcile_lineage`'s code without its rate limit, to the local DataZone
 stand-in (loopback, no TLS: an upper bound for AWS). Baseline: boto3 posting the same bytes in a loop. A second run must then find
 every event accepted.
+
+Share: a build of TICKIT's graph by the task's own code, each in a process of its own as a task is, then telling all of it to a spool on
+a disk and to the local DataZone stand-in, a process beside it. Baseline: that task without the telling, from its process's start to its
+end.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -154,8 +163,109 @@ def replay(name: str) -> None:
     )
 
 
-PARTS = {"lineage-spool": spool, "lineage-replay": replay}
-"""`lineage-share`, the share of a dbt task's time, joins here."""
+SHARE_LIMIT = 0.03
+_TASK = """
+import json, sys, time
+from pathlib import Path
+from airflow.providers.openlineage.plugins import listener  # a task's process has it before the task begins
+from include.catalog.dbt_lineage import emit_build, warm_up
+from include.platform.paths import DBT_PROJECT_DIR
+from include.platform.settings import load_settings
+from include.warehouse.build import BuildReport, count_rows, run_build
+from include.warehouse.connection import DuckDbConnection, StandsFor
+from include.warehouse.dbt_run import DbtProcess
+from include.warehouse.gateway import open_warehouse
+from include.warehouse.object_store import s3_client
+from include.warehouse.profile import inherited_environment, profile_environment
+from include.warehouse.run_state import RunState, RunStateStore
+from tests.include.catalog.emission import HOST, SOURCE_ARN, context
+
+home, run_id = Path(sys.argv[1]), sys.argv[2]
+connection = DuckDbConnection(
+    home / "work.duckdb", home, {"aurora_zeroetl_integration": home / "replica.duckdb"}, stands_for=StandsFor(HOST, 5439, "dev")
+)
+profile = profile_environment(connection, threads=4, scratch=home, run_key=run_id)
+settings = load_settings()
+dbt = DbtProcess(settings.dbt_executable, DBT_PROJECT_DIR, home / "target", {**inherited_environment(), **profile})
+store = RunStateStore(s3_client, settings.bucket, dag_id="bench", run_id=run_id, task_id="build_models")
+began = time.perf_counter()
+report = run_build(dbt, store, RunState("bench", "", False), 1, on_start=warm_up)
+rows = count_rows(lambda: open_warehouse(connection, read_only=True), report.built_models)
+began_telling = time.perf_counter()
+assert report.error is None, report.error
+report = BuildReport(report.state, report.outcome, rows=rows)
+told = emit_build(context(run_id=run_id), report, connection, health={"source_arn": SOURCE_ARN})
+ended = time.perf_counter()
+assert not told.reason and len(rows) > 5, (told, rows)
+print("ANSWER", json.dumps({"build": began_telling - began, "emit": ended - began_telling, "events": told.events}))
+"""
+
+
+def share(name: str) -> None:
+    """A first build, which dbt parses the project for, is not counted."""
+    from data_platform.lineage.config import JOB_NAMESPACE, transport_config
+    from include.local.aurora.snapshot import build_snapshot
+    from include.local.aws.trial import trial_aws
+    from include.local.catalog.trial import trial_catalog
+    from include.local.tickit.generate import generate
+
+    told = list[dict[str, float]]()
+    with (
+        tempfile.TemporaryDirectory(prefix="lineage-") as folder,
+        trial_catalog() as catalog,
+        trial_aws(["data-platform"]) as aws,
+    ):
+        home = Path(folder)
+        build_snapshot(generate("full"), home / "replica.duckdb")
+        option = transport_config(
+            spool=(home / "spool").as_uri(),
+            region="us-east-1",
+            account_id="123456789012",
+            domain_id=catalog.domain_id,
+            catalog_endpoint=catalog.url,
+        )
+        extra = {"region_name": "us-east-1", "endpoint_url": aws}
+        environment = {
+            **os.environ,
+            "AIRFLOW_HOME": folder,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__OPENLINEAGE__NAMESPACE": JOB_NAMESPACE,
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(option),
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(
+                {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
+            ),
+            **{f"AWS_{key}": "test" for key in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")},
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        for number in range(RUNS + 1):
+            command = [sys.executable, "-c", _TASK, folder, f"bench_{number}"]
+            began = time.perf_counter()
+            ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            answers = [line for line in ran.stdout.splitlines() if line.startswith("ANSWER ")]
+            if not answers:
+                raise SystemExit(
+                    f"the build ended with exit code {ran.returncode}:\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}"
+                )
+            told.append(json.loads(answers[0].removeprefix("ANSWER ")) | {"task": time.perf_counter() - began})
+        spooled = len(list((home / "spool" / "events").rglob("*.json")))
+        accepted = sum(event["status"] == "SUCCESS" for event in catalog.events)
+    counted = told[1:]
+    assert spooled == sum(one["events"] for one in told), spooled
+    write_result(
+        name,
+        what="telling the lineage of a build, to the spool and to the catalog, after the last model",
+        baseline="the rest of that task",
+        unit="s",
+        samples=[one["emit"] for one in counted],
+        baseline_samples=[one["task"] - one["emit"] for one in counted],
+        build_s=statistics.median(one["build"] for one in counted),
+        events=told[0]["events"],
+        posted_at_once=accepted / spooled,
+        limits={"ratio": SHARE_LIMIT},
+    )
+
+
+PARTS = {"lineage-spool": spool, "lineage-replay": replay, "lineage-share": share}
 
 
 def main(name: str) -> None:

@@ -188,7 +188,7 @@ def test_openlineage_makes_its_transports_of_the_option(options, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", EXAMPLE.region)
     transport = get_default_factory().create(json.loads(options["openlineage.transport"]))
     names = [type(each).__name__ for each in transport.transports]
-    assert names == ["SpoolTransport", "TransformTransport"]
+    assert names == ["SpoolTransport", "RenamingTransport"]
 
 
 def test_every_setting_is_an_option_that_mwaa_takes():
