@@ -260,9 +260,9 @@ class Reconciler:
         ledger = Ledger(str(hour), spooled=len(tokens))
         for token in tokens:
             reject = before.rejected.get(token)
-            sent = index.by_id.get(before.pending.get(token, Pending("")).event_id)
-            entry = sent or index.by_token.get(token)
-            attempt = reject.attempt + 1 if reject else before.pending.get(token, Pending("")).attempt
+            was = before.pending.get(token, Pending(""))
+            entry = index.by_id.get(was.event_id or "") or index.by_token.get(token)
+            attempt = reject.attempt + 1 if reject else was.attempt
             if entry and entry.status != "FAILED":
                 self._file(ledger, token, entry.status, entry.event_id, hour, attempt)
                 continue

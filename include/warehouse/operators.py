@@ -113,7 +113,7 @@ class BuildModelsOperator(DbtOperator):
         """Build."""
         from airflow.sdk.exceptions import AirflowFailException
 
-        from include.catalog.dbt_lineage import emit_build
+        from include.catalog.dbt_lineage import emit_build, warm_up
         from include.warehouse.build import BuildReport, count_rows, earlier_state, run_build
         from include.warehouse.exceptions import SelectionRefused
         from include.warehouse.gateway import open_warehouse
@@ -131,7 +131,7 @@ class BuildModelsOperator(DbtOperator):
         earlier = earlier_state(store, wanted, ti.try_number)
         dbt, warehouse = self._start(context, pin_anew=earlier is None)
         try:
-            report = run_build(dbt, store, wanted, ti.try_number, earlier)
+            report = run_build(dbt, store, wanted, ti.try_number, earlier, on_start=warm_up)
         except SelectionRefused as error:
             raise AirflowFailException(str(error)) from error
         rows = count_rows(lambda: open_warehouse(warehouse, read_only=True), report.built_models)
@@ -360,7 +360,7 @@ class RetireVersionsOperator(BaseOperator):
         from airflow.sdk.exceptions import AirflowSkipException
 
         from include.warehouse.gateway import open_warehouse
-        from include.warehouse.publish import retire_versions
+        from include.warehouse.published_views import retire_versions
 
         warehouse = warehouse_connection(find_connection(self.warehouse_conn_id))
         if isinstance(warehouse, DuckDbConnection):

@@ -326,7 +326,7 @@ def retire_versions(
         return version < in_use and left_at.get(version, version_time(version)) < limit
 
     tables = _version_tables(warehouse, product)
-    old = [table for table in tables if (found := _VERSIONED.fullmatch(table)) and is_old(found["version"])]
+    old = [table for table in tables if (named := _VERSIONED.fullmatch(table)) and is_old(named["version"])]
     _drop(warehouse, product, old)
     if forgotten := [version for version, _ in published if is_old(version)]:
         warehouse.query(
