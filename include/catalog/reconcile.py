@@ -261,7 +261,8 @@ class Reconciler:
         for token in tokens:
             reject = before.rejected.get(token)
             was = before.pending.get(token, Pending(""))
-            entry = index.by_id.get(was.event_id or "") or index.by_token.get(token)
+            sent = index.by_id.get(was.event_id or "")
+            entry = sent or index.by_token.get(token)
             attempt = reject.attempt + 1 if reject else was.attempt
             if entry and entry.status != "FAILED":
                 self._file(ledger, token, entry.status, entry.event_id, hour, attempt)
