@@ -34,7 +34,7 @@ Consumers read the published version, so a failed run costs freshness, never cor
 - `hold_products` fails: readers are not concerned; what failed is in the audit schema until the next build. Clear the task.
 - `publish_products` fails with *expected the quality gate to have passed*: somebody marked `check_quality` as success; that publishes
   nothing.
-- `publish_products` is skipped: a selection was built, readers keep the version before. Run without selection to publish.
+- `check_quality` and all after it are skipped: a selection was built, readers keep the version before. Run without selection to publish.
 - `publish_products` fails: readers see the version before. Disk full: free some space, clear the task. It is safe to run it again.
 - `retire_old_versions` fails: old versions stay readable and cost space; the next run tries again.
 - `publish_scores` fails: the catalog shows the scores of the version before; no reader of the data is concerned. Clear the task.

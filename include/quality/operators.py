@@ -126,7 +126,8 @@ class CheckQualityOperator(ProductOperator):
         ti = context["ti"]
         if selection := context["params"].get("select"):
             raise AirflowSkipException(
-                f"a selection was built ({selection}), which is never published: nothing to check"
+                f"a selection was built ({selection}), so there is nothing to check or publish; readers keep the version before; run "
+                "without selection to publish"
             )
         refuse_other_builds(context, self.build_task_id)
         warehouse = self.warehouse()

@@ -267,25 +267,17 @@ class PublishProductsOperator(BaseBranchOperator):
         self.warehouse_conn_id = warehouse_conn_id
 
     def choose_branch(self, context: Context) -> Iterable[str]:
-        """Publish; nothing after the build of a selection, which beside this run's relations leaves those of another build.
+        """Publish what the gate has let through: never the build of a selection, which leaves relations of another build beside its own.
 
         Raises:
             PublishFailed: readers still see the version before.
             AirflowFailException: the gate has not let this run's data through, or another run has built since.
-            AirflowSkipException: the run built a selection.
         """
-        from airflow.sdk.exceptions import AirflowSkipException
-
         from include.catalog.dbt_lineage import emit_publication
         from include.quality.evidence import EvidenceStore
         from include.warehouse.object_store import s3_client
         from include.warehouse.publication import Publication
         from include.warehouse.publish import publish
-
-        if selection := context["params"].get("select"):
-            raise AirflowSkipException(
-                f"a selection was built ({selection}); readers keep the version before; run without selection to publish"
-            )
 
         ti, settings = context["ti"], load_settings()
         refuse_other_builds(context, self.build_task_id)

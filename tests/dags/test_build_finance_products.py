@@ -240,7 +240,10 @@ def test_a_run_builds_publishes_and_documents_and_tells_each_model(platform):
     assert built == {
         "check_replication": ["success", 1],
         "build_models": ["success", 1],
+        "check_quality": ["success", 1],
+        "hold_products": ["skipped", 0],
         "publish_products": ["success", 1],
+        "publish_scores": ["skipped", 0],
         "retire_old_versions": ["skipped", 0],
         "write_docs": ["success", 1],
     }
@@ -293,12 +296,15 @@ def test_after_the_build_of_a_selection_nothing_is_published(platform, tmp_path)
         {
             "check_replication": ["success", 1],
             "build_models": ["success", 1],
-            "publish_products": ["skipped", 1],
+            "check_quality": ["skipped", 1],
+            "hold_products": ["skipped", 0],
+            "publish_products": ["skipped", 0],
+            "publish_scores": ["skipped", 0],
             "retire_old_versions": ["skipped", 0],
             "write_docs": ["skipped", 0],
         }
     ]
-    assert "a selection was built (stg_tickit__venues); readers keep the version before" in ran.stdout + ran.stderr
+    assert "readers keep the version before; run without selection to publish" in ran.stdout + ran.stderr
     assert not (tmp_path / "finance_products.duckdb").exists()
     assert asset_events(tmp_path / "airflow.db") == {}
 

@@ -84,7 +84,7 @@ class FakeDbt:
     def __init__(self):
         self.commands = []
 
-    def run(self, command, options=(), *, attempt=1, on_node=None):
+    def run(self, command, options=(), *, attempt=1, on_node=None, on_start=None):
         self.commands.append([*command, *options])
         on_node(FIRST)
         return DbtOutcome(nodes={FIRST.unique_id: FIRST}, total=1)
