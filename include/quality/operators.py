@@ -119,7 +119,7 @@ class CheckQualityOperator(ProductOperator):
         from include.contracts.exceptions import ContractError
         from include.platform.run_page import write_note
         from include.quality.exceptions import GateErrored
-        from include.quality.render import to_markdown, to_note, to_text
+        from include.quality.render import to_note, to_text, to_xcom
         from include.quality.report import Verdict
         from include.warehouse.operators import refuse_other_builds
 
@@ -138,7 +138,7 @@ class CheckQualityOperator(ProductOperator):
         for line in to_text(report).splitlines():
             log.info("%s", line)
         uri = self.evidence().save(ti.run_id, report)
-        ti.xcom_push(REPORT_KEY, to_markdown(report, limit=QUESTION_CHARACTERS))
+        ti.xcom_push(REPORT_KEY, to_xcom(report))
         emit_gate(context, report, warehouse, self.product)
         if report.verdict is not Verdict.PASSED:
             write_note(context, to_note(report))

@@ -1,4 +1,4 @@
-"""A gate's report as text for the log, as Markdown for a run's note or an approval, and as JSON for the record.
+"""A gate's report as text for the log, as Markdown for a run's note or an approval, and as JSON for the task's page and the record.
 
 Values of rows that fail are somebody's input: in Markdown they are escaped, so that none becomes a link, a picture or a tag.
 """
@@ -108,6 +108,31 @@ def to_markdown(report: GateReport, *, limit: int | None = None, samples: bool =
     told = _worst_first(report.results)
     blocks = [_block(result, samples=samples) for result in told[:_MOST_TOLD]]
     return _fitted(head, blocks, len(told), limit)
+
+
+def to_xcom(report: GateReport) -> dict[str, Any]:
+    """For the task's page: the verdict, each relation's score, and what did not pass, the worst first, with some of its rows."""
+    told = _worst_first(report.results)
+    return {
+        "verdict": report.verdict.value,
+        "score": report.score(),
+        "checks": len(report.results),
+        "relations": {relation: report.score(relation) for relation in report.relations},
+        "not_passed": [
+            {
+                "check": result.check.key,
+                "severity": result.check.severity.value,
+                "outcome": result.outcome.value,
+                "rule": _cut(result.check.description, 200),
+                "found": _cut(result.message, 300),
+                "measured": result.measured,
+                "rows": result.failed_rows,
+                "some_rows": [dict(row) for row in result.samples[:SAMPLES_TOLD]],
+            }
+            for result in told[:_MOST_TOLD]
+        ],
+        "more_in_the_log": max(0, len(told) - _MOST_TOLD),
+    }
 
 
 def to_note(report: GateReport) -> str:

@@ -174,8 +174,8 @@ def test_a_load_that_breaks_a_contract_is_held_back_and_its_check_is_told(platfo
     assert "year-range" in run["note"]
     path = f"/dags/{BUILD}/dagRuns/{run_id}/taskInstances/check_quality/xcomEntries/quality_report"
     told = platform.api.request("GET", path)["value"]
-    assert "year-range" in told
-    assert "| 1970 |" in told
+    assert "year-range" in str(told)
+    assert "1970" in str(told)  # a row that is at fault
     logs = platform.layout.airflow_home.glob(f"logs/dag_id={BUILD}/run_id={run_id}/task_id=check_quality/*.log")
     assert any(YEAR_CHECK in path.read_text() for path in logs)
 
