@@ -59,6 +59,8 @@ _VPC_ENDPOINT: Final = re.compile(r".+-endpoint-[a-z0-9]{8,}")
 https://docs.aws.amazon.com/redshift/latest/mgmt/managing-cluster-cross-vpc.html."""
 _NAME_PART: Final = re.compile(r'"((?:[^"]|"")*)"(?:\.|$)|([^."]*)(?:\.|$)')
 
+ZERO_ETL_DATABASES: Final = frozenset({"aurora_zeroetl_integration"})
+"""The database of the zero-ETL integration, which keeps the source's case."""
 ENTRY_KEYS: Final = frozenset({"workgroup", "cluster", "region", "account_id"})
 
 
@@ -92,7 +94,7 @@ class Naming:
     account_id: str
     view_schemas: frozenset[str] = frozenset()
     redshift: Mapping[str, RedshiftTarget] = field(default_factory=dict)
-    case_sensitive_databases: frozenset[str] = frozenset({"aurora_zeroetl_integration"})
+    case_sensitive_databases: frozenset[str] = ZERO_ETL_DATABASES
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, Any]) -> Naming:
@@ -123,15 +125,8 @@ class Naming:
             account_id=account_id,
             view_schemas=frozenset(schema.lower() for schema in properties.get("view_schemas") or ()),
             redshift={_host(host): _entry(host, entry, given) for host, entry in entries.items()},
-            case_sensitive_databases=cls.case_sensitive_databases_default()
-            if sensitive is None
-            else frozenset(sensitive),
+            case_sensitive_databases=ZERO_ETL_DATABASES if sensitive is None else frozenset(sensitive),
         )
-
-    @staticmethod
-    def case_sensitive_databases_default() -> frozenset[str]:
-        """The database of the zero-ETL integration."""
-        return frozenset({"aurora_zeroetl_integration"})
 
     def arn(self, namespace: str, name: str, dataset_type: str | None = None) -> str | None:
         """The ARN of a dataset; None if it has none, or none that can be told.
