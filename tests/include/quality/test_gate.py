@@ -400,7 +400,7 @@ def test_a_task_that_is_terminated_stops_soda_in_the_middle_of_a_query(soda_pyth
     try:
         assert connected.wait(30)
         process.terminate()
-        thread.join(10)
+        thread.join(60)
     finally:
         logging.getLogger("include.quality.gate").removeHandler(handler)
 

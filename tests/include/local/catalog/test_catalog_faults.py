@@ -92,7 +92,7 @@ def test_ending_the_faults_ends_a_wait(client, catalog):
     thread.start()
     catalog.wait_until_asked("ListLineageEvents", 1)
     catalog.clear()
-    thread.join(5)
+    thread.join(60)
     assert answers == [{"items": []}]
 
 
