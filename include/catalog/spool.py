@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOUR = timedelta(hours=1)
+NEW_REJECTS = "rejects/new"
+"""The only folder that anything is removed from; the role may do no more."""
 _SUFFIX = ".json"
 
 
@@ -205,18 +207,18 @@ class Spool:
     def _announce(self, token: str, reject: Reject) -> None:
         told = self.store.get(f"rejects/told/{token}{_SUFFIX}")
         if told is None or json.loads(told).get("attempt") != reject.attempt:
-            self.store.put(f"rejects/new/{token}{_SUFFIX}", json.dumps(asdict(reject), indent=1).encode())
+            self.store.put(f"{NEW_REJECTS}/{token}{_SUFFIX}", json.dumps(asdict(reject), indent=1).encode())
 
     def new_rejects(self) -> list[Reject]:
         """The rejects that nobody was told of yet."""
-        bodies = [self.store.get(f"rejects/new/{name}") for name in self.store.names("rejects/new")]
+        bodies = [self.store.get(f"{NEW_REJECTS}/{name}") for name in self.store.names(NEW_REJECTS)]
         return [Reject(**json.loads(body)) for body in bodies if body is not None]
 
     def mark_told(self, rejects: list[Reject]) -> None:
         """Note that these were told."""
         for reject in rejects:
             self.store.put(f"rejects/told/{reject.token}{_SUFFIX}", json.dumps(asdict(reject), indent=1).encode())
-            self.store.delete(f"rejects/new/{reject.token}{_SUFFIX}")
+            self.store.delete(f"{NEW_REJECTS}/{reject.token}{_SUFFIX}")
 
     def watermark(self) -> Watermark:
         """Which hours are done with; none, if it can't be read."""

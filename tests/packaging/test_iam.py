@@ -227,6 +227,23 @@ def test_the_buckets_prefixes_are_those_that_the_code_writes(policies):
     assert prefixes == {run_state.PREFIX, manifests, docs.KEY.split("/")[0], evidence.PREFIX, LINEAGE_PREFIX}
 
 
+def test_only_what_the_code_removes_may_be_removed(calls, policies):
+    """So nobody who has the role's credentials can empty the spool or the evidence."""
+    from include.catalog import spool
+    from include.local.mwaa.options import LINEAGE_PREFIX
+    from include.quality.held import HeldStore
+
+    [resources] = [
+        s["Resource"] for _, s in statements(policies, {"platform.json"}) if s["Action"] == "s3:DeleteObject"
+    ]
+    held = HeldStore(client=None, bucket="", area="*").key
+    assert set(resources) == {
+        f"arn:aws:s3:::<BUCKET>/{key}" for key in (held, f"{LINEAGE_PREFIX}/{spool.NEW_REJECTS}/*")
+    }
+    places = {place.partition(":")[0] for place in calls.actions["s3:DeleteObject"]}
+    assert places == {"include/quality/held.py", "plugins/data_platform/lineage/store.py"}
+
+
 def test_every_policy_fits_into_a_managed_policy(policies):
     """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: 6,144 characters without white space."""
     for name, policy in policies.items():
