@@ -54,7 +54,7 @@ class ReconcileLineageOperator(BaseOperator):
 
 
 class ProveDeliveryOperator(BaseOperator):
-    """Fails when events were rejected that nobody was told of yet, and lists them; each is told once.
+    """Fails when events were rejected that nobody was told of yet, and lists them; each is told by one run.
 
     Raises:
         AirflowFailException: there are some.
@@ -65,8 +65,8 @@ class ProveDeliveryOperator(BaseOperator):
         """Look for new rejects."""
         from airflow.sdk.exceptions import AirflowFailException
 
-        spool = _spool(lineage_transport())
-        rejects = spool.new_rejects()
+        spool, run_id = _spool(lineage_transport()), context["run_id"]
+        rejects = spool.new_rejects(run_id)
         if not rejects:
             return
         lines = [
@@ -75,7 +75,7 @@ class ProveDeliveryOperator(BaseOperator):
         ]
         for line in lines:
             log.error("lineage: rejected: %s", line)
-        spool.mark_told(rejects)
+        spool.mark_told(rejects, run_id)
         more = f" … and {len(lines) - TOLD} more, see the log" if len(lines) > TOLD else ""
         raise AirflowFailException(
             f"expected every spooled lineage event to be in the catalog, found {len(lines)} new ones that never will be: "

@@ -4,8 +4,8 @@
 
     events/<day>/<hour>/<token>.json    written by the transport (data_platform.lineage.spool), never changed here
     ledger/<day>T<hour>.json            how the events of one hour stand
-    rejects/new/<token>.json            events that will never be delivered, not told to anybody yet
-    rejects/told/<token>.json           … and those that were
+    rejects/new/<token>.json            events that will never be delivered, not told to anybody yet, or by the last run that told any
+    rejects/told/<token>.json           … and those that were, with the run that told them
     watermark.json                      which hours need not be read again
 
 A lifecycle rule may remove events once they are older than `include.catalog.reconcile.Options.lookback`.
@@ -205,20 +205,37 @@ class Spool:
         self.store.put(f"ledger/{ledger.hour}{_SUFFIX}", ledger.to_json())
 
     def _announce(self, token: str, reject: Reject) -> None:
-        told = self.store.get(f"rejects/told/{token}{_SUFFIX}")
-        if told is None or json.loads(told).get("attempt") != reject.attempt:
+        if self._told(token).get("attempt") != reject.attempt:
             self.store.put(f"{NEW_REJECTS}/{token}{_SUFFIX}", json.dumps(asdict(reject), indent=1).encode())
 
-    def new_rejects(self) -> list[Reject]:
-        """The rejects that nobody was told of yet."""
-        bodies = [self.store.get(f"{NEW_REJECTS}/{name}") for name in self.store.names(NEW_REJECTS)]
-        return [Reject(**json.loads(body)) for body in bodies if body is not None]
+    def new_rejects(self, run_id: str = "") -> list[Reject]:
+        """The rejects that nobody was told of yet, and those that ``run_id`` has told; what an earlier run told is put away.
 
-    def mark_told(self, rejects: list[Reject]) -> None:
-        """Note that these were told."""
+        A run that was ended between `mark_told` and its failure finds them again when it is retried.
+        """
+        found = []
+        for name in self.store.names(NEW_REJECTS):
+            body = self.store.get(f"{NEW_REJECTS}/{name}")
+            if body is None:
+                continue
+            reject = Reject(**json.loads(body))
+            told = self._told(reject.token)
+            if told.get("attempt") != reject.attempt or (run_id and told.get("told_in") == run_id):
+                found.append(reject)
+            else:
+                self.store.delete(f"{NEW_REJECTS}/{name}")
+        return found
+
+    def mark_told(self, rejects: list[Reject], run_id: str = "") -> None:
+        """Note that these were told, and by which run; they stay among the new ones until another run looks."""
         for reject in rejects:
-            self.store.put(f"rejects/told/{reject.token}{_SUFFIX}", json.dumps(asdict(reject), indent=1).encode())
-            self.store.delete(f"{NEW_REJECTS}/{reject.token}{_SUFFIX}")
+            document = asdict(reject) | {"told_in": run_id}
+            self.store.put(f"rejects/told/{reject.token}{_SUFFIX}", json.dumps(document, indent=1).encode())
+
+    def _told(self, token: str) -> dict[str, Any]:
+        body = self.store.get(f"rejects/told/{token}{_SUFFIX}")
+        document: dict[str, Any] = json.loads(body) if body else {}
+        return document
 
     def watermark(self) -> Watermark:
         """Which hours are done with; none, if it can't be read."""

@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,8 +65,9 @@ def reconcile(**params):
     return ReconcileLineageOperator(task_id="reconcile_events").execute({"params": {**DEFAULTS, **params}})
 
 
-def prove():
-    ProveDeliveryOperator(task_id="prove_delivery").execute({})
+def prove(run_id=None):
+    """As one run does; another each time, unless it is named."""
+    ProveDeliveryOperator(task_id="prove_delivery").execute({"run_id": run_id or str(uuid.uuid4())})
 
 
 def test_delivery_is_proved_after_it_was_reconciled(dag):
@@ -141,6 +143,31 @@ def test_new_rejects_fail_the_proof_once_with_job_run_and_reason(spool, catalog)
     ):
         prove()
     prove()
+    reconcile()
+    prove()
+
+
+def test_a_run_that_was_ended_before_it_could_fail_tells_again_and_no_other_run_does(spool, catalog):
+    emit(spool)
+    catalog.fault(PROCESSING, outcome="FAILED")
+    reconcile()
+    reconcile()
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match="found 1 new ones"):
+            prove("first")
+    reconcile()
+    prove("second")
+    prove("first")  # put away: what was told is not looked through again
+
+
+def test_what_was_told_before_runs_were_noted_stays_told(spool, catalog):
+    emit(spool)
+    catalog.fault(PROCESSING, outcome="FAILED")
+    reconcile()
+    reconcile()
+    [new] = (spool / "rejects/new").iterdir()
+    (spool / "rejects/told").mkdir()
+    new.rename(spool / "rejects/told" / new.name)
     reconcile()
     prove()
 
