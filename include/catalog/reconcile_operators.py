@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from data_platform.lineage.config import LineageTransport
+    from data_platform.lineage.naming import Naming
     from include.catalog.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,6 @@ class ReconcileLineageOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Reconcile."""
-        from data_platform.lineage.naming import Naming
         from include.catalog.reconcile import Options, Reconciler
         from include.catalog.reconcile_catalog import open_catalog
 
@@ -48,7 +48,7 @@ class ReconcileLineageOperator(BaseOperator):
             max_events=int(params.get("max_events") or Options.max_events),
             retry_rejected=bool(params.get("retry_rejected")),
         )
-        names = Naming.from_properties(transport.names or {})
+        names = catalog_names(transport)
         report = Reconciler(_spool(transport), open_catalog(transport.domain_id), names, options).run()
         return report.summary()
 
@@ -110,6 +110,25 @@ def lineage_transport() -> LineageTransport:
             f"found {transport.domain_id or 'no catalog'}; make the option anew with data_platform.lineage.config.transport_config"
         )
     return transport
+
+
+def catalog_names(transport: LineageTransport) -> Naming:
+    """How the transport's names become the catalog's.
+
+    Raises:
+        AirflowFailException: they are malformed; a retry would not help.
+    """
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from data_platform.lineage.exceptions import LineageConfigInvalid
+    from data_platform.lineage.naming import Naming
+
+    try:
+        return Naming.from_properties(transport.names or {})
+    except LineageConfigInvalid as error:
+        raise AirflowFailException(
+            f"[openlineage] transport: {error}; make the option anew with data_platform.lineage.config.transport_config"
+        ) from error
 
 
 def _spool(transport: LineageTransport) -> Spool:

@@ -35,14 +35,14 @@ class PublishScoresOperator(ProductOperator):
         """Post."""
         from airflow.sdk.exceptions import AirflowFailException
 
-        from data_platform.lineage.naming import Naming
         from include.catalog.assets import open_asset_catalog
         from include.catalog.datasets import relation_identifier
         from include.catalog.quality_scores import publish_quality
-        from include.catalog.reconcile_operators import lineage_transport
+        from include.catalog.reconcile_operators import catalog_names, lineage_transport
         from include.contracts.load import load_products
 
         ti, transport = context["ti"], lineage_transport()
+        naming = catalog_names(transport)
         run_id = ti.xcom_pull(task_ids=self.built_by_task_id)["run_id"] if self.built_by_task_id else ti.run_id
         report = self.evidence().load(run_id)
         if report is None:
@@ -50,7 +50,7 @@ class PublishScoresOperator(ProductOperator):
                 f"expected the gate's report of run {run_id}, found none at s3://{load_settings().bucket}/{self.evidence().key(run_id)}; "
                 "the next build posts its own"
             )
-        warehouse, naming = self.warehouse(), Naming.from_properties(transport.names or {})
+        warehouse = self.warehouse()
         published = publish_quality(
             open_asset_catalog(transport.domain_id, load_settings().catalog_project_id),
             report,

@@ -17,10 +17,12 @@ from data_platform.lineage.spool import SpoolConfig, SpoolTransport
 from data_platform.lineage.store import open_store
 from include.catalog.reconcile import Options
 from include.catalog.reconcile_operators import ProveDeliveryOperator, ReconcileLineageOperator
+from include.catalog.score_operators import PublishScoresOperator
 from include.catalog.spool import Spool
 from include.local.aws.trial import trial_aws
 from include.local.catalog.faults import PROCESSING
 from include.local.catalog.trial import trial_catalog
+from include.warehouse.products import published_product
 from tests.plugins.lineage.events import run_event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +70,10 @@ def reconcile(**params):
 def prove(run_id=None):
     """As one run does; another each time, unless it is named."""
     ProveDeliveryOperator(task_id="prove_delivery").execute({"run_id": run_id or str(uuid.uuid4())})
+
+
+def post_scores():
+    PublishScoresOperator(task_id="publish_scores", product=published_product("finance")).execute({"ti": None})
 
 
 def test_delivery_is_proved_after_it_was_reconciled(dag):
@@ -203,6 +209,15 @@ def test_a_transport_of_another_catalog_fails_without_a_retry(spool, monkeypatch
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(option))
     with pytest.raises(AirflowFailException, match=message):
         reconcile()
+
+
+@pytest.mark.parametrize("act", [reconcile, post_scores])
+def test_malformed_names_fail_without_a_retry(spool, monkeypatch, catalog, act):
+    option = transport_config(spool=spool.as_uri(), domain_id=catalog.domain_id, **PLACE)
+    option["transports"]["catalog"]["transformer_properties"]["account_id"] = "1234"
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(option))
+    with pytest.raises(AirflowFailException, match=r"expected .*12 digits.*make the option anew"):
+        act()
 
 
 def test_parsing_the_dag_file_imports_nothing_heavy():
