@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,10 @@ alias exit=keep_environment
 source "$1"
 keep_environment
 """
+
+
+STEPS = [(240, "-m venv"), (240, "-m pip"), (280, "-c import")]
+"""What takes long, and by when since the script's start it must have ended."""
 
 
 @dataclass
@@ -271,6 +275,49 @@ def test_another_python_is_told(small):
     python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.14.0"\nexit 1\n')
     python.chmod(0o755)
     assert "startup: expected Python 3.12 as python3, found Python 3.14.0" in refused(small)
+
+
+def begun(container, seconds_ago):
+    """The same script, as if it had been running for so long."""
+    late, text = container.home / "startup.sh", STARTUP_SCRIPT.read_text()
+    assert text.count("  SECONDS=0\n") == 1
+    late.write_text(text.replace("  SECONDS=0\n", f"  SECONDS={seconds_ago}\n"))
+    return replace(container, script=late)
+
+
+def stub(container, name, text):
+    """A program that stands before the system's; returns what it writes to."""
+    said = container.home / f"{name}.said"
+    program = Path(container.environment("worker")["PATH"].split(":")[0]) / name
+    program.write_text(f"#!/bin/sh\nsaid='{said}'\n{text}\n")
+    program.chmod(0o755)
+    return said
+
+
+def test_every_long_step_gets_what_is_left_since_the_start(small):
+    """Else what each may take adds up to more than MWAA's five minutes."""
+    said = stub(small, "timeout", 'echo "$*" >> "$said"; exec /usr/bin/timeout "$@"')
+    refused(begun(small, 100))
+    steps = [line.removeprefix("--foreground ").split(" ", 1) for line in said.read_text().splitlines()]
+    for (limit, word), (left, step) in zip(STEPS, steps, strict=True):
+        assert word in step
+        assert 0 < int(left) <= limit - 100
+
+
+def test_a_script_that_has_no_time_left_says_so(small):
+    assert "startup: python3 had not made an environment" in refused(begun(small, 240))
+
+
+@pytest.mark.parametrize(
+    ("late", "message"),
+    [("-m pip", "pip had not installed"), ("-c import", "dbt and Soda were installed but not imported within 280 s")],
+)
+def test_a_step_that_takes_too_long_is_told(small, late, message):
+    """Here `timeout` says at once that the step was too long."""
+    stub(small, "timeout", f'case "$*" in *"{late}"*) exit 124;; esac; exec /usr/bin/timeout "$@"')
+    said = refused(small)
+    assert f"startup: {message}" in said
+    assert "choose a larger environment class" in said
 
 
 def test_plugins_of_no_package_are_told(container):

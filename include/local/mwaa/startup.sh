@@ -17,6 +17,15 @@ build_warehouse() (
   lock=$wheels/lock.txt
   failed() { echo "startup: $1" >&2; \exit 1; }
   SECONDS=0
+  # Run a command until so many seconds after this script's start, whatever was spent before; the exit status is 124 if that is too late.
+  # So what has gone wrong is said here, before MWAA ends the script without a word. In the foreground: what ends the shell's process group
+  # ends the command, too, else it would go on writing where the next start begins.
+  by() {
+    left=$(($1 - SECONDS))
+    [ "$left" -gt 0 ] || return 124
+    shift
+    timeout --foreground "$left" "$@"
+  }
 
   tries=30
   until [ -r "$lock" ]; do
@@ -38,15 +47,20 @@ build_warehouse() (
   # Scripts name their interpreter by its path, so the environment can't be renamed into place; a marker that is written last says that
   # it is whole.
   rm -rf "$venv" && mkdir -p "$venv" && : >"$venv/.building" || failed "$venv could not be emptied"
-  python3 -m venv "$venv" || failed "python3 could not make an environment at $venv"
+  by 240 python3 -m venv "$venv"
+  status=$?
+  [ "$status" != 124 ] || failed "python3 had not made an environment at $venv within 240 s; choose a larger environment class"
+  [ "$status" = 0 ] || failed "python3 could not make an environment at $venv (exit status $status)"
   # Neither this container's settings for pip nor its PYTHON* variables (PIP_USER, PYTHONPATH) reach the environment.
-  env PIP_CONFIG_FILE=/dev/null timeout 240 "$venv/bin/python" -I -m pip --isolated install --quiet --disable-pip-version-check \
+  by 240 env PIP_CONFIG_FILE=/dev/null "$venv/bin/python" -I -m pip --isolated install --quiet --disable-pip-version-check \
     --no-cache-dir --no-index --find-links "$wheels" --no-deps --require-hashes --requirement "$lock"
   status=$?
   [ "$status" != 124 ] || failed "pip had not installed $wheels within 240 s; choose a larger environment class"
   [ "$status" = 0 ] || failed "pip could not install $wheels (exit status $status); build the package again with make package-mwaa"
-  "$venv/bin/python" -I -c 'import dbt.adapters.redshift, dbt.cli.main, soda.data_sources.redshift_data_source, soda.scan' \
-    || failed "dbt and Soda were installed but can't be imported"
+  by 280 "$venv/bin/python" -I -c 'import dbt.adapters.redshift, dbt.cli.main, soda.data_sources.redshift_data_source, soda.scan'
+  status=$?
+  [ "$status" != 124 ] || failed "dbt and Soda were installed but not imported within 280 s; choose a larger environment class"
+  [ "$status" = 0 ] || failed "dbt and Soda were installed but can't be imported (exit status $status)"
   rm -f "$venv/.building" && printf '%s\n' "$want" >"$venv/.complete.new" && mv "$venv/.complete.new" "$venv/.complete" \
     || failed "$venv could not be marked as complete"
   echo "startup: the warehouse environment at $venv was built in $SECONDS s"
