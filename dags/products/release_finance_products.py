@@ -7,7 +7,7 @@ Asks a person whether a version that the quality gate has refused is to be publi
 **Inputs** the held version and the gate's report of it (`quality/finance/_held` and `quality/finance/<run>.json` in S3).
 
 **Outputs** if released: the published schema `finance` (asset `finance_products`), whose relation `_publication` names who released it and
-why; each relation's quality score in the catalog. In any case the decision (`quality/finance/_decisions/<run>.json`).
+why; each relation's quality score in the catalog. In any case the decision (`quality/finance/_decisions/<run>/`).
 
 #### Triage
 Nothing waits for this but the held version: builds go on, and the first that passes the gate is published and makes the question pointless.
@@ -16,7 +16,9 @@ Nothing waits for this but the held version: builds go on, and the first that pa
 - `find_held` is skipped: nothing is held, or readers have something newer. There is nothing to do.
 - `release_held` is skipped: somebody, or the time-out, decided to keep it held.
 - `release_held` fails with *expected a person and a reason*: nothing was published. Clear `ask_person` to be asked again.
-- `release_held` fails with *which replaced it* or *the newer*: nothing was published. Look at what is held now: clear `find_held`.
+- `release_held` fails with *which replaced it*: nothing was published. Clear `find_held` to be asked about what is held now.
+- `release_held` fails with *the newer* or *the held version is forgotten*: nothing was published, and there is nothing left to decide.
+- A held version is not asked about while an older question is open: answer that one (*Keep it held*), or fail its run.
 - `release_held` fails otherwise: readers have the version before or the released one, never a mix. It is safe to clear it.
 - `publish_scores` fails: only the catalog is behind. Clear it.
 """
@@ -50,7 +52,9 @@ ANSWER_WITHIN = timedelta(hours=12)
     ),
 )
 def release_finance_products() -> None:
-    find_held = FindHeldOperator(task_id="find_held", product=FINANCE, answer_within=ANSWER_WITHIN)
+    find_held = FindHeldOperator(
+        task_id="find_held", product=FINANCE, answer_within=ANSWER_WITHIN, pool=pools.WAREHOUSE_BUILD
+    )
     ask_person = AskPersonOperator(task_id="ask_person", find_task_id="find_held", answer_within=ANSWER_WITHIN)
     release_held = ReleaseHeldOperator(
         task_id="release_held",

@@ -30,6 +30,8 @@ Consumers read the published version, so a failed run costs freshness, never cor
 - `check_quality` fails with *could not be evaluated*: a rule's SQL or the warehouse is at fault, nothing is known of the data. The message
   has the engine's words. Mend the rule in the contract, deploy, clear the task.
 - `check_quality` fails with a file, line and column: that contract is malformed. `make check-contracts` tells the same before a deployment.
+- `check_quality` fails otherwise (Soda missing, stopped or too slow, no login to the warehouse): nothing is known of the data; the message
+  says what to do. Clear the task.
 - `check_quality` fails with *expected the relations of this run*: another run has built since. Start a new run.
 - `hold_products` fails: readers are not concerned; what failed is in the audit schema until the next build. Clear the task.
 - `publish_products` fails with *expected the quality gate to have passed*: somebody marked `check_quality` as success; that publishes

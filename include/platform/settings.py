@@ -45,7 +45,7 @@ class Settings:
         dbt_threads: models that dbt builds at once.
         zero_etl_poll_seconds: time between two looks at the integration's checkpoint; each keeps Redshift Serverless awake.
         zero_etl_min_interval_seconds: least time between two asset events of a moved checkpoint.
-        zero_etl_history_mode: whether `sales` and `listing` replicate in history mode; without it their facts rebuild in full.
+        zero_etl_history_mode: whether `sales` and `listing` replicate in history mode; else facts rebuild in full, and freshness warns.
         publish_grace_seconds: how long an old published version stays readable on Redshift.
         catalog_domain_id: Amazon DataZone domain that gets lineage and quality scores; empty means no catalog.
         catalog_project_id: DataZone project that owns the data products' assets; empty means assets are never created, only found.

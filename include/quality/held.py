@@ -2,8 +2,8 @@
 
 ::
 
-    quality/<area>/_held                  the held version, if there is one
-    quality/<area>/_decisions/<run>.json  what a person decided, in the run that asked
+    quality/<area>/_held                         the held version, if there is one
+    quality/<area>/_decisions/<run>/<time>.json  what a person decided, in the run that asked
 
 One version is held at a time: each build that the gate refuses replaces the one before, so what is held is the newest. While a person is
 asked about a version it is *pinned*: builds that fail meanwhile leave it alone, or nobody could ever answer in time.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -145,8 +145,9 @@ class HeldStore:
         self._s3.delete_object(Bucket=self.bucket, Key=self.key)
 
     def record(self, run_id: str, decision: Decision) -> str:
-        """Keep a decision, under the run that asked for it, and return its URI. A retry writes over its own."""
-        key = f"{PREFIX}/{self.area}/_decisions/{quote(run_id, safe='')}.json"
+        """Keep a decision, under the run that asked and the time of the answer, and return its URI. A retry writes over its own."""
+        moment = decision.decided_at.astimezone(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        key = f"{PREFIX}/{self.area}/_decisions/{quote(run_id, safe='')}/{moment}.json"
         self._put(key, asdict(decision))
         return f"s3://{self.bucket}/{key}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -34,6 +35,8 @@ REPORT_KEY = "quality_report"
 """XCom of the gate: what it found, as a person reads it."""
 PUBLISH, KEEP = "Publish it anyway", "Keep it held"
 """The two answers to the question what to do with a held version."""
+PIN_MARGIN = timedelta(hours=1)
+"""The question begins a little after the pin, and the answer may wait for a build to end."""
 REASON_CHARACTERS = (10, 1000)
 QUESTION_CHARACTERS = 6000
 _FAILED_TOLD = 5
@@ -121,7 +124,7 @@ class CheckQualityOperator(ProductOperator):
         from include.quality.exceptions import GateErrored
         from include.quality.render import to_note, to_text, to_xcom
         from include.quality.report import Verdict
-        from include.warehouse.operators import refuse_other_builds
+        from include.warehouse.operators import this_runs_build
 
         ti = context["ti"]
         if selection := context["params"].get("select"):
@@ -129,10 +132,10 @@ class CheckQualityOperator(ProductOperator):
                 f"a selection was built ({selection}), so there is nothing to check or publish; readers keep the version before; run "
                 "without selection to publish"
             )
-        refuse_other_builds(context, self.build_task_id)
+        build = this_runs_build(context, self.build_task_id)
         warehouse = self.warehouse()
         try:
-            report = self._scan(warehouse)
+            report = replace(self._scan(warehouse), build=build)
         except ContractError as error:
             raise AirflowFailException(str(error)) from error
         for line in to_text(report).splitlines():
@@ -141,7 +144,7 @@ class CheckQualityOperator(ProductOperator):
         ti.xcom_push(REPORT_KEY, to_xcom(report))
         emit_gate(context, report, warehouse, self.product)
         if report.verdict is not Verdict.PASSED:
-            write_note(context, to_note(report))
+            write_note(context, lambda most: to_note(report, most))
         summary = _summary(report) | {"report": uri}
         if report.verdict is Verdict.ERRORED:
             raise GateErrored(
@@ -225,7 +228,7 @@ class HoldProductsOperator(ProductOperator):
 
         from include.quality.held import HeldVersion
         from include.quality.report import Verdict
-        from include.warehouse.operators import refuse_other_builds
+        from include.warehouse.operators import this_runs_build
         from include.warehouse.publication import Publication
         from include.warehouse.publish import discard, hold
 
@@ -233,7 +236,10 @@ class HoldProductsOperator(ProductOperator):
         report = self.evidence().load(ti.run_id)
         if report is None or report.verdict in (Verdict.PASSED, Verdict.WARNED):
             raise AirflowSkipException("the gate has refused nothing in this run; why it failed is in its own log")
-        refuse_other_builds(context, self.build_task_id)
+        if this_runs_build(context, self.build_task_id) != report.build:
+            raise AirflowSkipException(
+                "the gate's report is of an earlier build of this run; this one it has not judged"
+            )
         store, warehouse = self.held(), self.warehouse()
         before = store.load()
         now = datetime.now(UTC)
@@ -250,9 +256,9 @@ class HoldProductsOperator(ProductOperator):
         publication = Publication.now(ti.run_id, str(health.get("checkpoint") or ""), report.score())
         hold(warehouse, self.product, publication)
         store.save(HeldVersion(publication.version, ti.run_id, publication.source_checkpoint, report.score(), now))
-        if before is None:
+        if before is None or (before.run_id == ti.run_id and before.asked_in is None):  # or a try that died has held it
             context["outlet_events"][FINANCE_HELD_VERSIONS].add(FINANCE_HELD, extra={"version": publication.version})
-        else:
+        if before is not None:
             discard(warehouse, self.product, before.version)
         return {"held": publication.version, "of_run": ti.run_id}
 
@@ -290,7 +296,7 @@ class FindHeldOperator(ProductOperator):
                 f"readers have version {current}; the held {held.version} is not newer and was removed"
             )
         report = self.evidence().load(held.run_id)
-        store.pin(held, datetime.now(UTC) + self.answer_within, context["ti"].run_id)
+        store.pin(held, datetime.now(UTC) + self.answer_within + PIN_MARGIN, context["ti"].run_id)
         told = (
             "The gate's report can't be found; look at the run."
             if report is None
@@ -313,6 +319,11 @@ def _question(held: HeldVersion, current: str | None, told: str) -> str:
         f"*{PUBLISH}*: readers see this version although these checks failed; your name and reason are published with it. "
         f"*{KEEP}*: nothing changes; the next build that passes the gate replaces it."
     )
+
+
+def _moment(value: Any) -> datetime:
+    """A time as XCom gives it back."""
+    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
 
 
 class AskPersonOperator(HITLOperator):
@@ -406,6 +417,11 @@ class ReleaseHeldOperator(ProductOperator):
 
         ti, store = context["ti"], self.held()
         found, answer = ti.xcom_pull(task_ids=self.find_task_id), ti.xcom_pull(task_ids=self.ask_task_id)
+        if not found or not answer:
+            raise AirflowFailException(
+                f"expected the result of {self.find_task_id} and an answer in {self.ask_task_id}, found none (was one marked as success?); "
+                f"nothing was published. Clear {self.find_task_id}"
+            )
         [choice] = answer["chosen_options"]
         person = answer.get("responded_by_user") or {}
         by = str(person.get("name") or person.get("id") or "")
@@ -421,7 +437,7 @@ class ReleaseHeldOperator(ProductOperator):
             choice,
             by or "nobody",
             reason,
-            datetime.now(UTC),
+            _moment(answer["responded_at"]),
             tuple(found["failed"]),
         )
         uri = store.record(ti.run_id, decision)
@@ -442,7 +458,11 @@ class ReleaseHeldOperator(ProductOperator):
         try:
             release(warehouse, self.product, publication)
         except ReleaseRefused as error:
-            raise AirflowFailException(str(error)) from error
+            if held:
+                store.clear()  # what it names can't be released, now or later
+            raise AirflowFailException(
+                f"{error}. The held version is forgotten: the next build that is refused is held anew"
+            ) from error
         store.clear()
         emit_publication(context, self.product, publication, warehouse, self.evidence().load(found["built_by"]))
         context["outlet_events"][FINANCE_PRODUCTS].extra = publication.told(self.product.relations)

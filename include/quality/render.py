@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of the JSON form. What is added later is optional; another meaning is another version."""
 SAMPLES_TOLD = 5
-NOTE_CHARACTERS = 1000
-"""Airflow's limit for a note."""
 
 _MOST_TOLD = 20
 """Results that Markdown tells at most; the log and the JSON form have all."""
@@ -135,11 +133,11 @@ def to_xcom(report: GateReport) -> dict[str, Any]:
     }
 
 
-def to_note(report: GateReport) -> str:
-    """For the run's page, within Airflow's limit; without rows."""
+def to_note(report: GateReport, limit: int) -> str:
+    """For the run's page, in so many characters; without rows."""
     told = _worst_first(report.results)
     blocks = [f"\n- {_rule(result)}" for result in told]
-    return _fitted(f"**{_headline(report)}**\n", blocks, len(told), NOTE_CHARACTERS)
+    return _fitted(f"**{_headline(report)}**\n", blocks, len(told), limit)
 
 
 def _fitted(head: str, blocks: list[str], count: int, limit: int | None) -> str:
@@ -195,6 +193,7 @@ def to_json(report: GateReport) -> bytes:
         "version": VERSION,
         "scanned_at": report.scanned_at.isoformat(),
         "seconds": report.seconds,
+        "build": report.build,
         "verdict": report.verdict.value,
         "score": report.score(),
         "relations": {relation: report.score(relation) for relation in report.relations},
@@ -217,6 +216,7 @@ def from_json(body: bytes) -> GateReport:
             datetime.fromisoformat(document["scanned_at"]),
             document["seconds"],
             tuple(_result(entry) for entry in document["results"]),
+            document.get("build", ""),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EvidenceUnreadable(

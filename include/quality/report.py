@@ -66,11 +66,13 @@ class GateReport:
         scanned_at: UTC, by the warehouse's clock.
         seconds: what the scan took.
         results: in the order of the checks.
+        build: token of the build whose relations were checked; empty if builds have none (one Airflow task a model).
     """
 
     scanned_at: datetime
     seconds: float
     results: tuple[CheckResult, ...]
+    build: str = ""
 
     @property
     def verdict(self) -> Verdict:

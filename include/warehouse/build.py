@@ -168,7 +168,7 @@ def earlier_state(store: RunStateStore, wanted: RunState, attempt: int) -> RunSt
     if attempt == 1:
         return None
     try:
-        earlier, last_builder = store.load(), store.last_builder()
+        earlier, last_build = store.load(), store.last_build()
     except RunStateUnreadable as error:
         log.warning("%s: building everything", error)
         return None
@@ -176,8 +176,10 @@ def earlier_state(store: RunStateStore, wanted: RunState, attempt: int) -> RunSt
         log.info("no state of an earlier try: building everything")
         return None
     reason = earlier.reason_not_to_resume(wanted)
-    if last_builder != store.run_id:
-        reason = f"run {last_builder or 'unknown'} has built since the earlier try: building everything"
+    if last_build is None or last_build.run_id != store.run_id:
+        reason = (
+            f"run {last_build.run_id if last_build else 'unknown'} has built since the earlier try: building everything"
+        )
     if reason is not None:
         log.info("%s", reason)
         return None

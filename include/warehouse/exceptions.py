@@ -58,7 +58,3 @@ class PublishFailed(WarehouseError):
 
 class ReleaseRefused(WarehouseError):
     """The version that was to be released isn't held any more, or readers have a newer one. Nothing was published."""
-
-
-class BuiltByAnother(WarehouseError):
-    """Another run has built since: the relations in the audit schema are not this run's."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
     from pydantic import JsonValue
 
+    from include.quality.held import HeldStore, HeldVersion
     from include.quality.report import GateReport
     from include.warehouse.build import BuildReport
     from include.warehouse.connection import WarehouseConnection
@@ -200,14 +201,14 @@ def tell_on_run_page(context: Context, report: BuildReport) -> None:
     from include.platform.run_page import write_note
 
     told = report.error or f"succeeded; earlier tries had built {report.resumed} of {len(report.state.nodes)} nodes"
-    write_note(context, str(told))
+    write_note(context, lambda most: str(told)[:most])
 
 
-def refuse_other_builds(context: Context, build_task_id: str) -> None:
-    """Hold that the relations in the audit schema are this run's.
+def this_runs_build(context: Context, build_task_id: str) -> str:
+    """The token of the build that is in the audit schema, which must be this run's.
 
     All runs build the same relations. A task of an older run that is cleared would otherwise check, hold or publish what another run has
-    built since, under its own name. With one task per model nobody notes which run builds, so there this is not known.
+    built since, under its own name. With one task per model nobody notes which run builds, so there the token is empty.
 
     Raises:
         AirflowFailException: another run has built since.
@@ -220,14 +221,15 @@ def refuse_other_builds(context: Context, build_task_id: str) -> None:
 
     ti, settings = context["ti"], load_settings()
     if settings.dbt_execution is not DbtExecution.GRAPH:
-        return
+        return ""
     store = RunStateStore(s3_client, settings.bucket, dag_id=ti.dag_id, run_id=ti.run_id, task_id=build_task_id)
-    builder = store.last_builder()
-    if builder != ti.run_id:
+    build = store.last_build()
+    if build is None or build.run_id != ti.run_id:
         raise AirflowFailException(
-            f"expected the relations of this run, {ti.run_id}, found that run {builder or 'unknown'} has built since; nothing was changed. "
-            f"Clear {build_task_id} of this run and what follows it, or start a new run"
+            f"expected the relations of this run, {ti.run_id}, found that run {build.run_id if build else 'unknown'} has built since; "
+            f"nothing was changed. Clear {build_task_id} of this run and what follows it, or start a new run"
         )
+    return build.token
 
 
 class PublishProductsOperator(BaseBranchOperator):
@@ -280,9 +282,9 @@ class PublishProductsOperator(BaseBranchOperator):
         from include.warehouse.publish import publish
 
         ti, settings = context["ti"], load_settings()
-        refuse_other_builds(context, self.build_task_id)
+        build = this_runs_build(context, self.build_task_id)
         health = ti.xcom_pull(task_ids=self.health_task_id) or {}
-        report = self._passed(EvidenceStore(s3_client, settings.bucket, self.product.name).load(ti.run_id))
+        report = self._passed(EvidenceStore(s3_client, settings.bucket, self.product.name).load(ti.run_id), build)
         warehouse = warehouse_connection(find_connection(self.warehouse_conn_id))
         publication = Publication.now(ti.run_id, str(health.get("checkpoint") or ""), report.score())
         publish(warehouse, self.product, publication)
@@ -296,15 +298,23 @@ class PublishProductsOperator(BaseBranchOperator):
         return followers if built.get(DOCS_CURRENT) else [*followers, self.docs_task_id]
 
     @staticmethod
-    def _passed(report: GateReport | None) -> GateReport:
-        """Whatever Airflow shows, as after "mark success": only what the gate has let through is published."""
+    def _passed(report: GateReport | None, build: str) -> GateReport:
+        """Whatever Airflow shows, as after "mark success": only what the gate has let through is published, of this very build."""
         from airflow.sdk.exceptions import AirflowFailException
 
         from include.quality.report import Verdict
 
-        if report is None or report.verdict not in (Verdict.PASSED, Verdict.WARNED):
+        judged = report is not None and report.build == build
+        if report is None or not judged or report.verdict not in (Verdict.PASSED, Verdict.WARNED):
+            found = (
+                "no report of it"
+                if report is None
+                else report.verdict.value
+                if judged
+                else "a report of an earlier build"
+            )
             raise AirflowFailException(
-                f"expected the quality gate to have passed in this run, found {report.verdict.value if report else 'no report of it'}; "
+                f"expected the quality gate to have passed in this run, found {found}; "
                 "nothing was published. Clear check_quality, or decide about the held version in release_finance_products"
             )
         return report
@@ -318,18 +328,30 @@ class PublishProductsOperator(BaseBranchOperator):
 
         store = HeldStore(s3_client, load_settings().bucket, self.product.name)
         try:
-            if held := store.load():
-                discard(warehouse, self.product, held.version)
-                store.clear()
-                if held.asked_in:
-                    withdraw_question(
-                        held.asked_in,
-                        f"Nothing left to decide: readers have the newer {publication.version} of {publication.run_id}",
-                    )
-        except (
-            Exception
-        ) as error:  # the publication is done; whoever is asked about the held version learns that it is not newer
+            held = self._held_if_readable(store)
+            if held is None:
+                return
+            discard(warehouse, self.product, held.version)
+            store.clear()
+            if held.asked_in:
+                withdraw_question(
+                    held.asked_in,
+                    f"Nothing left to decide: readers have the newer {publication.version} of {publication.run_id}",
+                )
+        except Exception as error:  # the publication is done; an answer about the held version would be refused
             log.warning("the version that was held before was not removed: %s", error)
+
+    @staticmethod
+    def _held_if_readable(store: HeldStore) -> HeldVersion | None:
+        """What can't be read is forgotten: whatever it named is older than what readers now have."""
+        from include.quality.exceptions import EvidenceUnreadable
+
+        try:
+            return store.load()
+        except EvidenceUnreadable as error:
+            log.warning("%s", error)
+            store.clear()
+            return None
 
 
 class RetireVersionsOperator(BaseOperator):

@@ -22,7 +22,14 @@ from include.warehouse.published_file import (
     published_file,
     release_file,
 )
-from include.warehouse.published_views import discard_views, hold_views, publish_views, release_views, version_in_use
+from include.warehouse.published_views import (
+    discard_views,
+    hold_views,
+    publish_views,
+    release_views,
+    version_in_use,
+    was_published,
+)
 
 if TYPE_CHECKING:
     from include.warehouse.connection import WarehouseConnection
@@ -81,7 +88,7 @@ def release(connection: WarehouseConnection, product: Product, publication: Publ
 
 
 def discard(connection: WarehouseConnection, product: Product, version: str) -> None:
-    """Remove a held version; one that is published stays.
+    """Remove a held version; one that is or was published stays.
 
     Raises:
         StatementFailed: Redshift refused; it may be called again.
@@ -90,7 +97,9 @@ def discard(connection: WarehouseConnection, product: Product, version: str) -> 
         discard_file(connection, product, version)
         return
     warehouse = open_warehouse(connection)
-    if version_in_use(warehouse, product) != version:
+    if not was_published(
+        warehouse, product, version
+    ):  # what was, readers may still be using; it goes after the grace time
         discard_views(warehouse, product, version)
 
 

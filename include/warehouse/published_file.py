@@ -94,7 +94,11 @@ def discard_file(connection: DuckDbConnection, product: Product, version: str) -
 
 
 def file_version(file: Path, product: Product) -> str | None:
-    """The version that a file holds; None if there is no such file, or no version in it."""
+    """The version that a file holds; None if there is no such file, or no version in it.
+
+    Raises:
+        PublishFailed: there is a file, and it can't be read.
+    """
     import duckdb
 
     if not file.exists():
@@ -102,8 +106,13 @@ def file_version(file: Path, product: Product) -> str | None:
     try:
         with duckdb.connect(str(file), read_only=True) as database:
             row = database.execute(f"select version from {quoted(product.name, PUBLICATION)}").fetchone()
-    except duckdb.Error:
+    except duckdb.CatalogException:
         return None
+    except duckdb.Error as error:
+        raise PublishFailed(
+            f"product {product.name}: expected a version in {file}, found: {error}. Nothing was changed; if the file is damaged, remove "
+            "it: the next build that passes the gate writes a new one"
+        ) from error
     return str(row[0]) if row else None
 
 

@@ -287,6 +287,21 @@ def version_in_use(warehouse: Warehouse, product: Product) -> str | None:
     return found[0]
 
 
+def was_published(warehouse: Warehouse, product: Product, version: str) -> bool:
+    """Whether readers ever saw a version.
+
+    Raises:
+        StatementFailed: Redshift does not say.
+    """
+    versions = versions_schema(product)
+    if PUBLICATIONS not in _version_tables(warehouse, product):
+        return False
+    rows = warehouse.query(
+        f"select version from {quoted(versions, PUBLICATIONS)} where version = :version", {"version": version}
+    )
+    return bool(rows)
+
+
 def retire_versions(
     warehouse: Warehouse, product: Product, grace_seconds: float, now: datetime | None = None
 ) -> list[str]:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import threading
+import uuid
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -102,6 +103,19 @@ class RunState:
             ) from error
 
 
+@dataclass(frozen=True)
+class Build:
+    """A build that has begun.
+
+    Attributes:
+        run_id: of the run.
+        token: another one for each try, so that what was known of an earlier build of the same run is not taken for this one's.
+    """
+
+    run_id: str
+    token: str = ""
+
+
 class RunStateStore:
     """The state of one task instance in S3.
 
@@ -140,18 +154,23 @@ class RunStateStore:
         body = self._read(f"{self.prefix}/state.json")
         return None if body is None else RunState.from_json(body)
 
-    def last_builder(self) -> str | None:
-        """The run that began to build last; None if none did.
+    def last_build(self) -> Build | None:
+        """The build that began last; None if none did.
 
         Raises:
             RunStateUnreadable: S3 does not answer.
         """
         body = self._read(self._builder_key)
-        return None if body is None else body.decode()
+        return None if body is None else Build(*body.decode().split("\n", 1))
 
-    def claim(self) -> None:
-        """Note that this run begins to build."""
-        self.client.put_object(Bucket=self.bucket, Key=self._builder_key, Body=self.run_id.encode())
+    def claim(self, token: str | None = None) -> None:
+        """Note that this run begins to build.
+
+        Args:
+            token: of the try that builds; a new one if None.
+        """
+        body = f"{self.run_id}\n{token or uuid.uuid4().hex}"
+        self.client.put_object(Bucket=self.bucket, Key=self._builder_key, Body=body.encode())
 
     def _read(self, key: str) -> bytes | None:
         try:
@@ -199,6 +218,7 @@ class StateWriter:
         self._stopped = threading.Event()
         self._told = False
         self._claimed = False
+        self._token = uuid.uuid4().hex
         self._thread = threading.Thread(target=self._run, name="dbt-run-state", daemon=True)
 
     def __enter__(self) -> StateWriter:
@@ -233,7 +253,7 @@ class StateWriter:
 
     def _claim(self) -> None:
         if not self._claimed:
-            self._store.claim()
+            self._store.claim(self._token)
             self._claimed = True
 
     def _guarded(self, write: Callable[[], None]) -> bool:

@@ -31,7 +31,7 @@ def test_a_held_version_starts_it_and_only_the_release_updates_the_product(dag):
 
 
 def test_it_never_publishes_while_a_build_does(dag):
-    assert dag.get_task("release_held").pool == "warehouse_build"
+    assert {dag.get_task(name).pool for name in ("find_held", "release_held")} == {"warehouse_build"}
 
 
 def test_the_run_outlasts_the_question_and_the_version_stays_pinned_as_long(dag):

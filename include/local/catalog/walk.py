@@ -32,10 +32,12 @@ class Walker:
     Attributes:
         client: boto3's DataZone client.
         domain_id: the domain.
+        direct: follow only the inputs that a value is made of, where there are some; what is only counted has none.
     """
 
     client: Any
     domain_id: str
+    direct: bool = False
     _nodes: dict[str, Document] = field(default_factory=dict)
 
     def node(self, identifier: str) -> Document:
@@ -79,8 +81,9 @@ class Walker:
         """The columns that a column is made from."""
         forms = {form["formName"]: form["content"] for form in self.node(column.dataset).get("formsOutput", ())}
         fields = json.loads(forms.get(COLUMN_LINEAGE, "{}")).get("fields", {})
+        inputs = fields.get(column.column, {}).get("inputFields", ())
+        made_of = [one for one in inputs if any(how["type"] == "DIRECT" for how in one.get("transformations", ()))]
         found = [
-            ColumnAt(one["sourceIdentifier"], one["field"])
-            for one in fields.get(column.column, {}).get("inputFields", ())
+            ColumnAt(one["sourceIdentifier"], one["field"]) for one in (made_of if self.direct and made_of else inputs)
         ]
         return list(dict.fromkeys(found))

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from include.local.catalog.identity import DOMAIN_ID, REGION
+from include.local.catalog.walk import Walker
 from include.local.demo.runs import DemoError
 from include.platform.airflow_settings import load_airflow_settings
 from include.platform.paths import PROJECT_ROOT
@@ -47,28 +48,10 @@ def shown_name(identifier: str) -> tuple[str, str]:
     return f"{identifier.split(':')[2].partition('-')[0]} {kind}", ".".join(name)
 
 
-def column_inputs(client: Any, identifier: str, column: str) -> list[tuple[str, str]]:
-    """Dataset and column of each input that a column's value is made of; none for a column of a source.
-
-    What is only counted is made of no column's value: its inputs are those that decide what counts.
-    """
-    node = client.get_lineage_node(domainIdentifier=DOMAIN_ID, identifier=identifier)
-    forms = {form["formName"]: json.loads(form["content"]) for form in node["formsOutput"]}
-    field = forms.get("columnLineage", {}).get("fields", {}).get(column, {})
-    entries = field.get("inputFields", [])
-    direct = [entry for entry in entries if any(how["type"] == "DIRECT" for how in entry.get("transformations", []))]
-    return [(entry["sourceIdentifier"], entry["field"]) for entry in direct or entries]
-
-
 def column_path(client: Any, identifier: str, column: str) -> list[tuple[str, str]]:
     """One way from a published column back to a column of the source, the source first."""
-    path = [(identifier, column)]
-    while inputs := column_inputs(client, *path[-1]):
-        step = sorted(inputs)[0]
-        if step in path:
-            raise DemoError(f"the lineage of {column} goes round in circles at {step}")
-        path.append(step)
-    return path[::-1]
+    way = Walker(client, DOMAIN_ID, direct=True).trace(identifier, column)[0]
+    return [(step.dataset, step.column) for step in reversed(way)]
 
 
 def run_lineage(runs: Runs) -> dict[str, Any]:

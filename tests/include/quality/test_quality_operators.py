@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from include.contracts.checks import Severity
 from include.local.aws.trial import trial_aws
 from include.platform.assets import FINANCE_HELD, FINANCE_HELD_VERSIONS, FINANCE_PRODUCTS
 from include.quality.evidence import EvidenceStore
@@ -27,6 +28,7 @@ from include.quality.operators import (
 )
 from include.quality.report import Outcome
 from include.warehouse.connection import DuckDbConnection
+from include.warehouse.operators import PublishProductsOperator
 from include.warehouse.products import Product
 from include.warehouse.publication import Publication
 from include.warehouse.publish import current_version, publish
@@ -60,17 +62,18 @@ class Platform:
     def build(self, run_id, found=BAD):
         """What ``build_models`` and ``check_quality`` leave behind."""
         self.number += 1
+        build = f"{run_id}-{self.number}"
         with duckdb.connect(str(self.warehouse.path)) as connection:
             connection.execute(f"create schema if not exists build_{self.area}_audit")
             connection.execute(
                 f"create or replace table build_{self.area}_audit.rpt_a as select {self.number} as number"
             )
-        self.claim(run_id)
+        self.claim(run_id, build)
         if found is not None:
-            EvidenceStore(lambda: self.s3, BUCKET, self.area).save(run_id, found)
+            EvidenceStore(lambda: self.s3, BUCKET, self.area).save(run_id, replace(found, build=build))
 
-    def claim(self, run_id):
-        RunStateStore(lambda: self.s3, BUCKET, dag_id="build", run_id=run_id, task_id="build_models").claim()
+    def claim(self, run_id, build=None):
+        RunStateStore(lambda: self.s3, BUCKET, dag_id="build", run_id=run_id, task_id="build_models").claim(build)
 
     def context(self, run_id):
         ti = types.SimpleNamespace(
@@ -88,6 +91,17 @@ class Platform:
         return HoldProductsOperator(
             task_id="hold", product=self.product, health_task_id="health", build_task_id="build_models"
         ).execute(self.context(run_id))
+
+    def publish(self, run_id):
+        return PublishProductsOperator(
+            task_id="publish",
+            product=self.product,
+            health_task_id="health",
+            build_task_id="build_models",
+            retire_task_id="retire",
+            docs_task_id="docs",
+            catalog_task_id="catalog",
+        ).choose_branch(self.context(run_id))
 
     @property
     def asked(self):
@@ -108,6 +122,9 @@ class Platform:
             "responded_at": datetime.now(UTC),
             "responded_by_user": user,
         }
+        return self.release()
+
+    def release(self):
         return ReleaseHeldOperator(
             task_id="release", product=self.product, find_task_id="find", ask_task_id="ask"
         ).execute(self.context("release"))
@@ -171,6 +188,7 @@ def test_holding_again_after_a_try_that_died_holds_once(platform):
     again = platform.hold("one")
 
     assert platform.held.load().version == again["held"]
+    assert platform.asked == [FINANCE_HELD.name]  # of the try that died Airflow has heard nothing
     platform.find()
     platform.decide(PUBLISH)
     assert platform.readers_see()[0] == 1
@@ -192,6 +210,61 @@ def test_a_run_does_not_hold_what_another_has_built_since(platform):
 
     with pytest.raises(AirflowFailException, match="run two has built since; nothing was changed"):
         platform.hold("one")
+
+    assert platform.held.load() is None
+
+
+def test_what_the_gate_has_not_judged_is_not_held_under_an_earlier_verdict_of_the_same_run(platform):
+    platform.build("one")
+    platform.build("one", found=None)  # cleared and built again; the gate died
+
+    with pytest.raises(AirflowSkipException, match="of an earlier build of this run"):
+        platform.hold("one")
+
+    assert platform.held.load() is None
+
+
+WARNED = report(result(counting("ids", "id < 0", severity=Severity.WARNING), Outcome.FAILED, measured=3))
+UNKNOWN = report(result(counting("ids", "id < 0"), Outcome.ERRORED))
+
+
+@pytest.mark.parametrize("found", [GOOD, WARNED], ids=["passed", "warned"])
+def test_what_the_gate_has_let_through_is_published_and_ends_the_hold(platform, found):
+    platform.build("one")
+    platform.hold("one")
+    platform.build("two", found)
+
+    platform.publish("two")
+
+    assert platform.readers_see()[0] == 2
+    assert platform.held.load() is None
+
+
+@pytest.mark.parametrize("found", [None, BAD, UNKNOWN], ids=["no report", "failed", "errored"])
+def test_nothing_else_is_published_whatever_airflow_shows(platform, found):
+    platform.build("one", found)
+
+    with pytest.raises(AirflowFailException, match="expected the quality gate to have passed in this run"):
+        platform.publish("one")  # somebody marked the gate as success
+
+    assert current_version(platform.warehouse, platform.product) is None
+
+
+def test_a_passed_gate_lets_only_that_build_through(platform):
+    platform.build("one", GOOD)
+    platform.build("one", found=None)  # cleared and built again; the gate died and was marked as success
+
+    with pytest.raises(AirflowFailException, match="found a report of an earlier build"):
+        platform.publish("one")
+
+    assert current_version(platform.warehouse, platform.product) is None
+
+
+def test_a_broken_note_of_what_is_held_does_not_outlast_the_next_publication(platform):
+    platform.build("one", GOOD)
+    platform.s3.put_object(Bucket=BUCKET, Key=platform.held.key, Body=b"{")
+
+    platform.publish("one")
 
     assert platform.held.load() is None
 
@@ -247,8 +320,8 @@ def test_a_release_that_died_before_its_end_is_finished_by_the_retry(platform):
     platform.decide(PUBLISH)
     platform.held.save(held)  # as if it had died before it forgot the held version
 
-    platform.decide(PUBLISH)
-    platform.decide(PUBLISH)
+    platform.release()
+    platform.release()
 
     assert platform.readers_see()[0] == 1
     assert platform.held.load() is None
@@ -275,6 +348,31 @@ def test_without_a_person_or_a_reason_nothing_is_published(platform, user, reaso
 
     assert current_version(platform.warehouse, platform.product) is None
     assert platform.decisions() == []
+
+
+def test_a_task_that_was_marked_as_success_releases_nothing(platform):
+    platform.build("one")
+    platform.hold("one")
+    platform.find()
+    platform.results["ask"] = None
+    release = ReleaseHeldOperator(task_id="release", product=platform.product, find_task_id="find", ask_task_id="ask")
+
+    with pytest.raises(AirflowFailException, match="expected the result of find and an answer in ask, found none"):
+        release.execute(platform.context("release"))
+
+    assert current_version(platform.warehouse, platform.product) is None
+
+
+def test_another_answer_in_the_same_run_does_not_wipe_out_the_first(platform):
+    platform.build("one")
+    platform.hold("one")
+    platform.find()
+    with pytest.raises(AirflowSkipException):
+        platform.decide(KEEP)
+
+    platform.decide(PUBLISH)  # ask_person was cleared
+
+    assert sorted(decision["choice"] for decision in platform.decisions()) == sorted([KEEP, PUBLISH])
 
 
 def test_to_keep_it_needs_no_reason_is_recorded_and_lets_the_next_build_replace_it(platform):

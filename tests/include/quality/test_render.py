@@ -9,7 +9,7 @@ import pytest
 
 from include.contracts.checks import Severity
 from include.quality.exceptions import EvidenceUnreadable
-from include.quality.render import NOTE_CHARACTERS, escaped, from_json, to_json, to_markdown, to_note, to_text
+from include.quality.render import escaped, from_json, to_json, to_markdown, to_note, to_text
 from include.quality.report import Outcome
 from tests.include.quality.conftest import check, counting, report, result
 
@@ -109,9 +109,9 @@ def test_markdown_can_leave_rows_out():
 def test_a_note_fits_and_says_how_much_is_left_out():
     many = report(*(result(counting(f"rule_{n}", "id = 1"), Outcome.FAILED, message="x" * 500) for n in range(200)))
 
-    note = to_note(many)
+    note = to_note(many, 700)
 
-    assert len(note) <= NOTE_CHARACTERS
+    assert len(note) <= 700
     assert "**quality gate failed: 200 checks" in note
     told = note.count("\n- ")
     assert told >= 1
@@ -124,7 +124,7 @@ def test_a_limit_that_fits_nothing_is_kept():
 
 def test_a_note_of_what_passed_is_its_headline():
     assert (
-        to_note(report(PASSED))
+        to_note(report(PASSED), 700)
         .strip()
         .startswith("**quality gate passed: 1 checks (1 ok, 0 failed, 0 errored), score 100.00 %")
     )

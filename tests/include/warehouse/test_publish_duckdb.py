@@ -283,6 +283,16 @@ def test_a_version_that_readers_have_something_newer_than_is_not_released(wareho
     assert read(warehouse) == (2, 2, "2")
 
 
+def test_a_file_that_is_damaged_is_not_taken_for_none(warehouse):
+    build(warehouse, 1)
+    held = Publication.now("run", "1")
+    hold(warehouse, PRODUCT, held)
+    (warehouse.published_dir / "finance_products.duckdb").write_bytes(b"damaged" * 1000)
+
+    with pytest.raises(PublishFailed, match="if the file is damaged, remove it: the next build"):
+        release(warehouse, PRODUCT, held.released("admin", "it is right"))
+
+
 def test_only_the_version_that_is_held_is_released(warehouse):
     build(warehouse, 1)
     first, second = Publication.now("run", "1"), Publication.now("run", "2")

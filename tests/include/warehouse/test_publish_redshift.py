@@ -30,6 +30,7 @@ from include.warehouse.published_views import (
     release_views,
     repoint_statements,
     retire_versions,
+    was_published,
 )
 
 PRODUCT = Product("finance", ("rpt_a", "rpt_b"))
@@ -306,6 +307,14 @@ def test_a_version_that_is_not_held_any_more_is_not_released(redshift):
         release_views(redshift, PRODUCT, held.released("admin", "it is right"))
 
     assert read(redshift) == (1, 1, "1")
+
+
+def test_what_readers_ever_saw_is_told_from_what_was_only_held(redshift):
+    first, held = publish_number(redshift, 1), hold_number(redshift, 2)
+    publish_number(redshift, 3)
+
+    assert was_published(redshift, PRODUCT, first.version)
+    assert not was_published(redshift, PRODUCT, held.version)
 
 
 @pytest.mark.parametrize("call", range(6))

@@ -143,7 +143,7 @@ def test_a_cleared_run_builds_everything_if_another_run_has_begun_to_build_since
 
     assert dbt.commands == [["build"]]
     assert "run later has built since the earlier try: building everything" in caplog.text
-    assert store.last_builder() == store.run_id
+    assert store.last_build().run_id == store.run_id
 
 
 def test_a_claim_that_s3_refused_is_tried_again_before_a_state_is_saved(s3, store):
@@ -163,7 +163,7 @@ def test_a_claim_that_s3_refused_is_tried_again_before_a_state_is_saved(s3, stor
 
     build(FakeDbt(), refused, state(nodes={}), attempt=1)
 
-    assert refused.last_builder() == "refused"
+    assert refused.last_build().run_id == "refused"
     assert set(refused.load().nodes) == {FIRST.unique_id}
 
 
