@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.contracts.compile import SAMPLE_ROWS
 from include.platform.settings import load_settings
 from include.quality.data_source import redshift_login, soda_data_source
 from include.quality.exceptions import (
@@ -46,7 +47,6 @@ log = logging.getLogger(__name__)
 RUNNER = Path(__file__).with_name("soda_runner.py")
 SCAN_SECONDS = 900.0
 """A scan that takes longer is stopped."""
-SAMPLE_ROWS = 20
 SAMPLE_CHARACTERS = 200
 """A sample's values are cut there."""
 SKEW_SECONDS = 60.0

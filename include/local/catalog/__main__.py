@@ -12,13 +12,14 @@ from pathlib import Path
 from include.local.catalog.identity import DOMAIN_ID, PROJECT_ID
 from include.local.catalog.server import Server
 from include.local.catalog.service import Service
+from include.local.layout import DEFAULT_PORTS
 from include.local.processes import PortTakenError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m include.local.catalog", description=__doc__)
-    parser.add_argument("--port", type=int, default=4568)
+    parser.add_argument("--port", type=int, default=DEFAULT_PORTS["catalog"])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--home", type=Path, help="where the state is kept; without it, in memory only")
     parser.add_argument("--domain", default=DOMAIN_ID, help="the id of the one domain")
