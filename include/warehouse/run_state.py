@@ -3,7 +3,8 @@
 One JSON object a task and run id, ``dbt-state/<dag>/<run>/<task>/state.json``, rewritten (a PUT is atomic) every few seconds while nodes
 finish. A worker, or dbt, that is killed loses at most the last interval: those nodes run again, which is harmless. The state is good only
 for the same project, selection and options, and only until a try has succeeded: clearing a succeeded task builds everything. Nor is it good
-once another run has begun to build, for all runs build the same relations: ``dbt-state/<dag>/<task>/last-builder`` names that run and its build.
+once another run has begun to build, for all runs build the same relations: ``dbt-state/<dag>/<task>/last-builder`` names that run
+and its build.
 """
 
 from __future__ import annotations
