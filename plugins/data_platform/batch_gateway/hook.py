@@ -1,0 +1,215 @@
+"""The gateway as an Airflow hook: a connection, its client, and what takes more than one call."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.sdk import BaseHook
+
+from data_platform.batch_gateway import protocol
+from data_platform.batch_gateway.client import AsyncGatewayClient, GatewayClient, Patience
+from data_platform.batch_gateway.config import CONN_TYPE, GatewayConfig
+from data_platform.batch_gateway.exceptions import BatchGatewayError, CancelImpossible, ClusterUnknown
+from data_platform.batch_gateway.names import SubmissionId
+from data_platform.connections import find_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from data_platform.batch_gateway.protocol import JobStatus, Listing
+
+LOG_TAIL_LINES: Final = 50
+DESCRIBE_CHARACTERS: Final = 20_000
+LOG_BYTES: Final = 4 * 2**20
+"""Most that is read of a log: one that is longer is not searched for its end."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a job before it is removed.
+
+    Attributes:
+        describe: the job's spec and events, at most `DESCRIBE_CHARACTERS`; why there is none if it could not be had.
+        log_tail: the last lines of the driver's log.
+    """
+
+    describe: str
+    log_tail: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """For a log."""
+        tail = "\n".join(self.log_tail) or "(no driver log)"
+        return f"{self.describe.strip()}\n--- Driver log, last {LOG_TAIL_LINES} lines ---\n{tail}"
+
+
+class BatchGatewayHook(BaseHook):
+    """One gateway. What it sends and how it reads answers is in `protocol`, when it tries again in `client`.
+
+    Args:
+        batch_gateway_conn_id: a connection of type ``batch_gateway``; see `config`.
+        patience: how often a call that may be repeated is tried.
+    """
+
+    conn_name_attr = "batch_gateway_conn_id"
+    default_conn_name = "batch_gateway_default"
+    conn_type = CONN_TYPE
+    hook_name = "Batch Processing Gateway"
+
+    def __init__(self, batch_gateway_conn_id: str = default_conn_name, *, patience: Patience | None = None) -> None:
+        super().__init__()
+        self.batch_gateway_conn_id = batch_gateway_conn_id
+        self.patience = patience or Patience()
+
+    @cached_property
+    def config(self) -> GatewayConfig:
+        """The connection's settings. Its secrets are registered with Airflow's log masker.
+
+        Raises:
+            GatewayConnectionInvalid: the connection is incomplete or malformed.
+        """
+        from airflow.sdk.log import mask_secret
+
+        config = GatewayConfig.from_connection(find_connection(self.batch_gateway_conn_id))
+        for secret in (config.password, config.queue_token):
+            if secret:
+                mask_secret(secret)
+        return config
+
+    def get_conn(self) -> GatewayClient:
+        """The client, made once."""
+        return self.client
+
+    @cached_property
+    def client(self) -> GatewayClient:
+        """The client, made once."""
+        return GatewayClient(self.config, self.patience)
+
+    def new_client(self) -> GatewayClient:
+        """A client of its own, for a signal handler that may have interrupted the other in the middle of a call."""
+        return GatewayClient(self.config, self.patience)
+
+    def new_async_client(self) -> AsyncGatewayClient:
+        """A client for the running event loop."""
+        return AsyncGatewayClient(self.config, self.patience)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if "client" in self.__dict__:
+            self.client.close()
+            del self.__dict__["client"]
+
+    def test_connection(self) -> tuple[bool, str]:
+        """For the button in Airflow's UI: whether the gateway answers, lets us in and can ask its clusters."""
+        try:
+            with GatewayClient(self.config, Patience(attempts=1)) as client:
+                client.run(protocol.health())
+                jobs = client.run(protocol.list_mine()).jobs
+        except Exception as error:  # the button shows whatever it was
+            return False, f"{error}"
+        dashed = sorted({job.submission_id for job in jobs if _is_dashed(job.submission_id)})
+        note = (
+            f". Cluster ids have dashes (as of {dashed[0]}): jobs there can't be cancelled through it" if dashed else ""
+        )
+        return True, f"The gateway at {self.config.url} answers; it lists {len(jobs)} jobs of this account{note}"
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        """Submit once; gives the submission id. See `protocol.submit`: after a lost answer look the job up by its name."""
+        return self.client.run(protocol.submit(request, proxied_user=self.config.proxied_user))
+
+    def find(self, application_name: str) -> Listing:
+        """All jobs of this name."""
+        return self.client.run(protocol.find(application_name))
+
+    def status(self, submission_id: str, *, application_name: str | None = None) -> JobStatus | None:
+        """A job's status; None if a listing lacks a job whose status can't be asked for, which proves nothing.
+
+        Args:
+            submission_id: of the job.
+            application_name: to find it by in a listing, where its cluster's id has a dash.
+
+        Raises:
+            SubmissionNotFound: there is none, or no longer.
+        """
+        if not _is_dashed(submission_id):
+            return self.client.run(protocol.status(submission_id))
+        listing = self.client.run(protocol.find(application_name) if application_name else protocol.list_all())
+        return next((job for job in listing.jobs if job.submission_id == submission_id), None)
+
+    def driver_log(self, submission_id: str, *, max_bytes: int = LOG_BYTES, seconds: float = 30.0) -> str:
+        """The driver's log so far, from its start; empty if there is none. Of a running job no more than comes within ``seconds``."""
+        with self.new_client() as client:
+            return read_log(client, submission_id, max_bytes=max_bytes, seconds=seconds)
+
+    def evidence(self, submission_id: str) -> Evidence:
+        """What is known of a job. Never raises for what the gateway can't give."""
+        with self.new_client() as client:
+            return gather_evidence(client, submission_id)
+
+    def cancel(self, submission_id: str) -> Evidence:
+        """Save what is known of a job, then remove it. One that is not there counts as removed: the gateway says so too.
+
+        Raises:
+            CancelImpossible: the gateway can't remove jobs of a cluster whose id has a dash.
+        """
+        with self.new_client() as client:
+            return cancel(client, submission_id)
+
+    def upload(self, name: str, content: bytes, *, folder: str) -> str:
+        """Put a file where the clusters read it; gives its URL (``s3a://…``)."""
+        return self.client.run(protocol.upload(name, content, folder=folder))
+
+
+def cancel(client: GatewayClient, submission_id: str) -> Evidence:
+    """See `BatchGatewayHook.cancel`."""
+    require_cancellable(submission_id)
+    evidence = gather_evidence(client, submission_id)
+    try:
+        client.run(protocol.delete(submission_id))
+    except ClusterUnknown as error:
+        raise CancelImpossible(f"{submission_id} can't be cancelled: {error}") from error
+    return evidence
+
+
+def require_cancellable(submission_id: str) -> None:
+    """Refuse what the gateway can't do.
+
+    Raises:
+        CancelImpossible: the cluster's id has a dash.
+    """
+    if _is_dashed(submission_id):
+        raise CancelImpossible(
+            f"{submission_id} can't be cancelled through the gateway, which takes what is before the first dash for the cluster's id. "
+            "Delete the SparkApplication of this name with kubectl, and give the cluster an id without dashes"
+        )
+
+
+def gather_evidence(client: GatewayClient, submission_id: str) -> Evidence:
+    """See `BatchGatewayHook.evidence`."""
+    try:
+        describe = client.run(protocol.describe(submission_id))[:DESCRIBE_CHARACTERS]
+    except BatchGatewayError as error:
+        describe = f"(not described: {error})"
+    try:
+        log = read_log(client, submission_id, max_bytes=LOG_BYTES, seconds=5.0)
+    except BatchGatewayError as error:
+        log = f"(not read: {error})"
+    return Evidence(describe, tuple(log.splitlines()[-LOG_TAIL_LINES:]))
+
+
+def read_log(client: GatewayClient, submission_id: str, *, max_bytes: int, seconds: float) -> str:
+    """See `BatchGatewayHook.driver_log`."""
+    content = bytearray()
+    until = time.monotonic() + seconds
+    for piece in client.stream(protocol.log(submission_id), quiet_seconds=min(seconds, 3.0)):
+        content += piece
+        if len(content) >= max_bytes or time.monotonic() > until:
+            break
+    text = bytes(content[:max_bytes]).decode("utf-8", errors="replace")
+    return "" if text.startswith(protocol.LOG_SENTINEL) else text
+
+
+def _is_dashed(submission_id: str) -> bool:
+    return SubmissionId.parse(submission_id).dashed
