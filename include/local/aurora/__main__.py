@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +15,7 @@ from include.local.aurora.source import Aurora
 from include.local.aurora.workload import NothingToWriteToError, Workload
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.processes import PortTakenError
+from include.local.serving import told_to_stop
 from include.local.tickit.generate import SIZES, generate
 from include.local.tickit.rows import to_rows
 
@@ -94,9 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     seed(aurora, options.tickit, options.seed)
     if options.auto_connect and replicator.published_path is None:
         replicator.connect_database(TARGET_DATABASE)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = told_to_stop()
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     log.info("ready on http://%s:%d; source %s", options.host, server.server_port, aurora.path)
     replicator.run(stop)

@@ -8,12 +8,9 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 import uuid
 from dataclasses import asdict
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
@@ -21,14 +18,12 @@ from xml.sax.saxutils import escape
 from include.local.aurora.data_api import ApiError, DataApi
 from include.local.aurora.integration import INTEGRATION_NAME, Overrides
 from include.local.aurora.reporting import SOURCE_ARN, TARGET_ARN, Report
-from include.local.processes import PortTakenError
+from include.local.serving import LocalHandler, LocalServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from include.local.aurora.replicator import Replicator
-
-log = logging.getLogger(__name__)
 
 _JSON_TARGET: Final = "RedshiftData."
 _NAMESPACES: Final = {
@@ -44,39 +39,22 @@ _FILTERS: Final = {
 }
 
 
-class Server(ThreadingHTTPServer):
-    """Answers for one replicator. ``server_port`` is the port it got (0 asks for a free one)."""
-
-    daemon_threads = True
-    request_queue_size = 64
+class Server(LocalServer):
+    """Answers for one replicator."""
 
     def __init__(self, replicator: Replicator, host: str = "127.0.0.1", port: int = 0) -> None:
         self.replicator = replicator
-        try:
-            super().__init__((host, port), _Handler)
-        except OSError as error:
-            raise PortTakenError(host, port) from error
+        super().__init__(_Handler, host, port)
         self.data_api = DataApi(replicator)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Log what went wrong in one request; a client that went away is no news."""
-        level = logging.DEBUG if isinstance(sys.exception(), ConnectionError) else logging.ERROR
-        log.log(level, "a request of %s failed", client_address, exc_info=True)
 
     def close(self) -> None:
         """Stop serving and release the port."""
-        self.shutdown()
-        self.server_close()
+        super().close()
         self.data_api.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: Server
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, format: str, *args: object) -> None:
-        log.debug(format, *args)
 
     def do_GET(self) -> None:
         if self.path == "/health":
@@ -98,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(200, {})
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.read_body()
         target = self.headers.get("X-Amz-Target", "")
         if self.path == "/_local/overrides":
             self._override(body)
@@ -145,12 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(body).encode(), kind)
 
     def _send(self, status: int, content: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("x-amzn-RequestId", str(uuid.uuid4()))
-        self.end_headers()
-        self.wfile.write(content)
+        self.send(status, {"Content-Type": kind, "x-amzn-RequestId": str(uuid.uuid4())}, content)
 
 
 def _describe(report: Report, form: Mapping[str, str], *, inbound: bool) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from include.local.aws.server import make_aws_server, make_buckets
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.processes import PortTakenError
+from include.local.serving import told_to_stop
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,9 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PortTakenError as error:
         print(error, file=sys.stderr)
         return 1
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = told_to_stop()
     make_buckets(options.bucket)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     print(f"ready on http://{options.host}:{server.server_port}", flush=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-import threading
 from pathlib import Path
 
 from include.local.catalog.identity import DOMAIN_ID, PROJECT_ID
@@ -14,6 +12,7 @@ from include.local.catalog.server import Server
 from include.local.catalog.service import Service
 from include.local.layout import DEFAULT_PORTS
 from include.local.processes import PortTakenError
+from include.local.serving import serve_until_told
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,13 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PortTakenError as error:
         print(error, file=sys.stderr)
         return 1
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    print(f"ready on http://{options.host}:{server.server_port}", flush=True)
-    stop.wait()
-    server.close()
+    serve_until_told(server, options.host)
     return 0
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import string
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from include.local.catalog.protocol import ApiError
+from include.local.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,64 +54,15 @@ CREATE TABLE IF NOT EXISTS tokens (
 _TABLES: Final = ("events", "nodes", "versions", "edges", "forms", "entities", "points", "tokens")
 
 
-class Store:
-    """One connection, used by one thread at a time.
+class Store(Database):
+    """What the catalog knows.
 
     Args:
         folder: where the database is; None keeps it in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-        place = str(folder / "catalog.sqlite") if folder else ":memory:"
-        self._lock = threading.RLock()
-        self._connection = sqlite3.connect(place, check_same_thread=False, isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.executescript(_SCHEMA)
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing of what is written; nobody else reads or writes meanwhile."""
-        with self._lock:
-            if self._connection.in_transaction:
-                yield
-                return
-            self._connection.execute("BEGIN")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    def run(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        """Run one statement."""
-        return self._connection.execute(sql, values)
-
-    def all(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """All rows of a query."""
-        with self._lock:
-            return self._connection.execute(sql, values).fetchall()
-
-    def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
-        """The first row of a query, if there is one."""
-        with self._lock:
-            row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
-            return row
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self.transaction():
-            for table in _TABLES:
-                self.run(f"DELETE FROM {table}")
-
-    def close(self) -> None:
-        """Close the database; what was answered is in it."""
-        with self._lock:
-            self._connection.close()
+        super().__init__(folder and folder / "catalog.sqlite", _SCHEMA, _TABLES)
 
 
 def new_id() -> str:
