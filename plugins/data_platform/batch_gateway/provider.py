@@ -87,4 +87,8 @@ def _fields() -> dict[str, dict[str, Any]]:
             default=200,
             minimum=1,
         ),
+        "history_url": _field(
+            "History server",
+            "A finished job's page in the Spark history server, such as https://history.example.com/history/{application_id}.",
+        ),
     }

@@ -12,7 +12,10 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from airflow.sdk import Connection
 
+from data_platform.batch_gateway import config, links
+from data_platform.batch_gateway.hook import BatchGatewayHook
 from data_platform.batch_gateway.provider import CONNECTION_TYPE, DISTRIBUTION, get_provider_info
 from include.local.mwaa import package
 from include.platform.paths import PROJECT_ROOT
@@ -89,6 +92,10 @@ def test_the_provider_is_listed_once_with_the_version_of_its_dist_info(place):
     assert provider["version"] == distribution(DISTRIBUTION).version
 
 
+def test_a_connection_finds_its_hook(place):
+    assert place["hook"] == "data_platform.batch_gateway.hook.BatchGatewayHook"
+
+
 def test_only_the_laptop_has_plugins_on_the_path_before_airflow(on_a_laptop, on_astro, on_mwaa):
     """Else the test of the other two would be that of the laptop."""
     assert [each["on_path_at_first"] for each in (on_a_laptop, on_astro, on_mwaa)] == [True, False, False]
@@ -116,8 +123,37 @@ def test_the_dist_info_says_what_the_provider_says():
 def test_every_field_has_a_label_and_says_what_it_is():
     [kind] = get_provider_info()["connection-types"]
     assert kind["connection-type"] == CONNECTION_TYPE
-    assert len(kind["conn-fields"]) == 8
+    assert kind["conn-fields"]
     for name, field in kind["conn-fields"].items():
         assert field["label"], name
         assert field["description"].endswith("."), name
         assert "null" in field["schema"]["type"], f"{name}: the form would not take an empty value"
+
+
+def test_the_form_has_every_extra_that_the_hook_reads_and_no_other():
+    [kind] = get_provider_info()["connection-types"]
+    assert set(kind["conn-fields"]) == set(config._EXTRA)
+
+
+def test_what_the_form_saves_as_it_opens_is_what_the_hook_assumes_without_it():
+    def read(extra):
+        connection = Connection(
+            conn_id="gateway", conn_type="batch_gateway", host="h", login="u", extra=json.dumps(extra)
+        )
+        return config.GatewayConfig.from_connection(connection)
+
+    [kind] = get_provider_info()["connection-types"]
+    saved = {name: field["schema"].get("default") for name, field in kind["conn-fields"].items()}
+
+    assert read(saved) == read({})
+
+
+def test_the_hook_is_the_one_of_the_connection_type():
+    assert (BatchGatewayHook.conn_type, BatchGatewayHook.hook_name) == (CONNECTION_TYPE, "Batch Processing Gateway")
+
+
+def test_every_link_is_one_of_the_package():
+    names = [name.rpartition(".") for name in get_provider_info()["extra-links"]]
+    assert {(module, name) for module, _, name in names} == {
+        (type(each).__module__, type(each).__name__) for each in links.LINKS
+    }
