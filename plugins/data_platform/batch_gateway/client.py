@@ -1,6 +1,7 @@
 """Carry out calls of `protocol` over a pool of connections: blocking, or on an event loop.
 
-What may be repeated is repeated after a growing, jittered pause; a submission never is. httpx logs URLs, which hold no secret, and no header.
+What may be repeated is repeated after a growing, jittered pause; a submission never is. httpx logs URLs, which hold no secret, and no
+header.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 CLIENT_VERSION: Final = "data-platform-airflow/1"
 """Sent as ``Client-Version``, which the gateway writes to its log."""
+
+LARGE_ANSWER: Final = 200_000
+"""Characters from which on an answer is not read on the event loop."""
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 """Errors that come before a byte of the request has left."""
@@ -196,7 +200,10 @@ class AsyncGatewayClient:
         failures = 0
         while True:
             try:
-                return call.read(await self._once(call))
+                answer = await self._once(call)
+                if len(answer.text) > LARGE_ANSWER:
+                    return await asyncio.to_thread(call.read, answer)
+                return call.read(answer)
             except GatewayUnavailable as error:
                 failures += 1
                 if not call.repeatable or failures >= self.patience.attempts:

@@ -1,14 +1,16 @@
-"""What a connection of type ``batch_gateway`` says::
+"""What a connection of type ``batch_gateway`` says.
 
-{"conn_type": "batch_gateway", "host": "https://gateway.example.internal", "login": "airflow", "password": "…", "extra": {
-    "base_path": "/skatev2",          # where the gateway's REST interface begins
-    "user_account": "airflow",        # header User-Account, which the gateway reads before HTTP Basic
-    "proxied_user": "finance",        # dagUser: whom jobs run for; counts only for the gateway's Airflow system accounts
-    "queue": "dev", "queue_token": "…",   # of jobs that name none
-    "tls_verify": true,               # or the path of a CA bundle
-    "read_timeout_seconds": 200,      # the gateway's own time-out towards Kubernetes can be 180 s
-    "settle_seconds": 200,            # how long after a submission without an answer its job may still appear
-    "history_url": "https://history.example.internal/history/{application_id}"}}
+As JSON::
+
+    {"conn_type": "batch_gateway", "host": "https://gateway.example.internal", "login": "airflow", "password": "…", "extra": {
+        "base_path": "/skatev2",          # where the gateway's REST interface begins
+        "user_account": "airflow",        # header User-Account, which the gateway reads before HTTP Basic
+        "proxied_user": "finance",        # dagUser: whom jobs run for; counts only for the gateway's Airflow system accounts
+        "queue": "dev", "queue_token": "…",   # of jobs that name none
+        "tls_verify": true,               # or the path of a CA bundle
+        "read_timeout_seconds": 200,      # the gateway's own time-out towards Kubernetes can be 180 s
+        "settle_seconds": 200,            # how long after a submission without an answer its job may still appear
+        "history_url": "https://history.example.internal/history/{application_id}"}}
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ class GatewayUnavailable(BatchGatewayError):
         retry_after: seconds that the answer asked to wait, if it did.
     """
 
-    def __init__(self, message: str, *, status: int = 0, reached: bool = True, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, reached: bool = True, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.reached = reached

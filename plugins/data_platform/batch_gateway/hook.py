@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,9 +87,16 @@ class BatchGatewayHook(BaseHook):
         """The client, made once."""
         return GatewayClient(self.config, self.patience)
 
-    def new_client(self) -> GatewayClient:
-        """A client of its own, for a signal handler that may have interrupted the other in the middle of a call."""
-        return GatewayClient(self.config, self.patience)
+    def new_client(self, read_timeout_seconds: float | None = None) -> GatewayClient:
+        """A client of its own, for a signal handler that may have interrupted the other in the middle of a call.
+
+        Args:
+            read_timeout_seconds: most that an answer is waited for, if the caller can't wait as long as the connection says.
+        """
+        config = self.config
+        if read_timeout_seconds is not None:
+            config = replace(config, read_timeout_seconds=min(read_timeout_seconds, config.read_timeout_seconds))
+        return GatewayClient(config, self.patience)
 
     def new_async_client(self) -> AsyncGatewayClient:
         """A client for the running event loop."""
@@ -148,13 +155,13 @@ class BatchGatewayHook(BaseHook):
         with self.new_client() as client:
             return gather_evidence(client, submission_id)
 
-    def cancel(self, submission_id: str) -> Evidence:
+    def cancel(self, submission_id: str, *, read_timeout_seconds: float | None = None) -> Evidence:
         """Save what is known of a job, then remove it. One that is not there counts as removed: the gateway says so too.
 
         Raises:
             CancelImpossible: the gateway can't remove jobs of a cluster whose id has a dash.
         """
-        with self.new_client() as client:
+        with self.new_client(read_timeout_seconds) as client:
             return cancel(client, submission_id)
 
     def upload(self, name: str, content: bytes, *, folder: str) -> str:

@@ -1,0 +1,657 @@
+"""Submit a Spark job through the gateway and wait for its end; wait for a job; cancel one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+
+from airflow.sdk import BaseOperator, BaseSensorOperator, ResumableJobMixin
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+
+from data_platform.batch_gateway import protocol
+from data_platform.batch_gateway.attempts import Attempt, AttemptStore, Outcome
+from data_platform.batch_gateway.driver_log import MAX_BYTES, DriverLog
+from data_platform.batch_gateway.exceptions import (
+    BatchGatewayError,
+    CancelImpossible,
+    GatewayConnectionInvalid,
+    GatewayUnavailable,
+    JobCancelled,
+    JobFailed,
+    JobLost,
+    JobTimedOut,
+    SubmissionNotFound,
+    SubmissionRefused,
+)
+from data_platform.batch_gateway.hook import BatchGatewayHook, Evidence
+from data_platform.batch_gateway.lineage import with_lineage
+from data_platform.batch_gateway.links import LINKS, history_link, links_at_submission
+from data_platform.batch_gateway.names import SubmissionId, application_name
+from data_platform.batch_gateway.spec import JobSpec
+from data_platform.batch_gateway.states import TERMINAL, JobState, is_terminal
+from data_platform.batch_gateway.submitter import LOOK_UP_SECONDS, PATIENCE_SECONDS, Submitter
+from data_platform.batch_gateway.triggers import POLL_SECONDS, BatchGatewayJobTrigger
+from data_platform.batch_gateway.watch import SUBMISSION_RETRY_SECONDS, End, Ending, JobWatch, run_beside
+from data_platform.batch_gateway.watcher import Watcher
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from data_platform.batch_gateway.client import AsyncGatewayClient
+    from data_platform.batch_gateway.protocol import JobStatus
+
+KILL_READ_TIMEOUT_SECONDS: Final = 20.0
+KILL_LOOK_UP_SECONDS: Final = 45.0
+"""How long a killed task looks for a job whose submission had no answer yet; Airflow ends the process by force after a minute."""
+LOST: Final = Outcome.LOST.upper()
+"""Our word for a job that was there and is gone."""
+_ENDED: Final = {outcome.upper() for outcome in Outcome if outcome} | TERMINAL
+DIAGNOSIS_LINES: Final = 15
+"""Lines of the events and of the driver's log that a failure's message carries."""
+
+
+class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
+    """Runs one Spark job through the gateway: exactly one, whatever dies in between (see `attempts`).
+
+    The job's spec is checked before anything is sent: where a DAG file gives it as a `JobSpec` or a mapping without templates, when
+    the file is parsed. The driver's log goes to the task's log while the job runs. A task that is killed or timed out saves what is
+    known of its job and cancels it. A retry finds the job that is still running and goes on watching it.
+
+    XCom: ``return_value`` has ``submission_id``, ``cluster``, ``application_id``, ``application_name`` and ``state``; the first three
+    also under their own keys, the first two as soon as the job is submitted.
+
+    Args:
+        job: the spec as `JobSpec` or mapping, or the path of a ``.json`` or ``.yaml`` file below the DAG's ``template_searchpath``.
+        Templated. batch_gateway_conn_id: of the gateway.
+        deferrable: wait in the triggerer, without a worker.
+        poll_seconds: time between two looks at the job.
+        driver_log_max_bytes: most of the driver's log that goes to the task's log; 0 for none.
+        submission_retry_seconds: how long the Spark operator may try to start the driver after it could not.
+        patience_seconds: how long a gateway that does not answer is waited for before the job is submitted.
+        openlineage_inject_parent_job_info: add the task as the parent of the job's lineage.
+        openlineage_inject_transport_info: add where the job sends its lineage.
+        environment: keeps application names of several Airflows at one gateway apart; default the host of this one's ``[api] base_url``.
+
+    Raises:
+        SpecRefused: the spec has faults; the message names each.
+        SubmissionRefused: the gateway refused the job.
+        JobFailed: the job failed; the message has the gateway's diagnosis and the end of the driver's log.
+        JobLost: the job is gone from its cluster.
+        JobTimedOut: the task's ``execution_timeout`` passed.
+    """
+
+    template_fields: Sequence[str] = ("job", "batch_gateway_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"job": "json"}
+    template_ext: Sequence[str] = (".json", ".yaml", ".yml")
+    ui_color = "#e25a1c"
+    operator_extra_links = LINKS
+    external_id_key = "batch_gateway_submission_id"
+
+    def __init__(
+        self,
+        *,
+        job: JobSpec | Mapping[str, Any] | str,
+        batch_gateway_conn_id: str = BatchGatewayHook.default_conn_name,
+        deferrable: bool = True,
+        poll_seconds: float = POLL_SECONDS,
+        driver_log_max_bytes: int = MAX_BYTES,
+        submission_retry_seconds: float = SUBMISSION_RETRY_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+        openlineage_inject_parent_job_info: bool = True,
+        openlineage_inject_transport_info: bool = True,
+        environment: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job.to_mapping() if isinstance(job, JobSpec) else job
+        self.batch_gateway_conn_id = batch_gateway_conn_id
+        self.deferrable = deferrable
+        self.poll_seconds = poll_seconds
+        self.driver_log_max_bytes = driver_log_max_bytes
+        self.submission_retry_seconds = submission_retry_seconds
+        self.patience_seconds = patience_seconds
+        self.openlineage_inject_parent_job_info = openlineage_inject_parent_job_info
+        self.openlineage_inject_transport_info = openlineage_inject_transport_info
+        self.environment = environment
+        self._attempt: Attempt | None = None
+        self._killed = False
+        self._cancelled = False
+        if isinstance(self.job, Mapping):
+            JobSpec.read(self.job, rendered=False)
+
+    @cached_property
+    def hook(self) -> BatchGatewayHook:
+        """The gateway."""
+        return BatchGatewayHook(self.batch_gateway_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Submit, or find what an earlier try has submitted, and wait."""
+        JobSpec.read(self.job)  # refused before anything changes
+        self.hook.config  # noqa: B018 - a signal handler must not have to ask the secrets backend
+        attempts = self._attempts(context)
+        attempt = attempts.load()
+        if attempt and attempt.life != self._life(context):
+            self._end_earlier_life(attempt, attempts)
+        elif attempt and attempt.open and attempt.submission_id:
+            attempts.store.set(self.external_id_key, attempt.submission_id)  # killed before the mixin could
+        return self.execute_resumable(context)
+
+    # What Airflow's mixin asks for. It keeps the submission id, and on a retry asks for the job's status before it submits another.
+
+    def submit_job(self, context: Context) -> str:
+        """Submit the present attempt's job, or the next one's if that has ended."""
+        attempts = self._attempts(context)
+        attempt = attempts.load()
+        if attempt is None or not attempt.open or attempt.submission_id:
+            if attempt and attempt.open:
+                self._conclude(attempts, attempt, Outcome.LOST)
+            attempt = self._next(attempt, context)
+        while True:
+            self._attempt = attempts.save(attempt)
+            try:
+                attempt, found = self._submitter(attempts).ensure(attempt, self._request(attempt, context))
+            except SubmissionRefused:
+                self._conclude(attempts, attempt, Outcome.REFUSED)
+                raise
+            self._attempt = attempt
+            if found is None or found.state != JobState.FAILED:
+                break
+            self.log.warning("job %s of an earlier try has failed; submitting another", attempt.submission_id)
+            self._conclude(attempts, attempt, Outcome.FAILED)
+            attempt = self._next(attempt, context)
+        attempts.store.set(self.external_id_key, attempt.submission_id)
+        self._stop_if_killed()
+        return str(attempt.submission_id)
+
+    def get_job_status(self, external_id: Any, context: Context) -> str:
+        """The state of the job that an earlier try has submitted; `LOST` if it is gone."""
+        attempt = self._attempts(context).load()
+        if attempt is None or attempt.submission_id != external_id:
+            return LOST
+        self._attempt = attempt
+        if attempt.outcome is Outcome.SUCCEEDED:
+            return JobState.COMPLETED
+        if not attempt.open:
+            return attempt.outcome.upper()
+        status = self._status_of(attempt)
+        if status is not None and status.state == JobState.FAILED:
+            self.log.warning(
+                "job %s failed while nobody watched it: %s", external_id, status.error or "no reason given"
+            )
+            self._conclude(self._attempts(context), attempt, Outcome.FAILED)
+        return LOST if status is None else status.state
+
+    def is_job_active(self, status: str) -> bool:
+        """Whether the job has not ended."""
+        return status not in _ENDED
+
+    def is_job_succeeded(self, status: str) -> bool:
+        """Whether the job has ended well."""
+        return status == JobState.COMPLETED
+
+    def poll_until_complete(self, external_id: Any, context: Context) -> Any:
+        """Wait: in the triggerer if the task is deferrable."""
+        submission_id = str(external_id)
+        self._show(context, submission_id)
+        deadline = time.time() + self.execution_timeout.total_seconds() if self.execution_timeout else None
+        if self.deferrable:
+            self._defer(submission_id, deadline)
+        return self._finish(context, run_beside(lambda: self._watch(submission_id), self._stop_if_killed))
+
+    def get_job_result(self, external_id: Any, context: Context) -> dict[str, Any]:
+        """What the task gives."""
+        attempts = self._attempts(context)
+        attempt = attempts.load()
+        if attempt and attempt.submission_id == external_id and attempt.result:
+            return attempt.result
+        return self._succeed(context, str(external_id), None)
+
+    # The deferred task's way back.
+
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """The trigger has seen the job's end."""
+        self._attempt = self._attempts(context).load()
+        return self._finish(context, End.from_json(event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Come back from the triggerer; also where that took too long, or failed."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as error:
+            self._attempt = self._attempts(context).load()
+            raise self._time_out() from error
+        except TaskDeferralError:
+            ti: Any = context["ti"]
+            if ti.try_number > ti.max_tries:  # nobody would watch the job any more
+                self._attempt = self._attempts(context).load()
+                self._cancel("its trigger failed on the last try")
+            raise
+
+    def on_kill(self) -> None:
+        """The task was killed, or timed out: save what is known of the job and cancel it. Runs in a signal handler."""
+        self._killed = True
+        self._cancel("the task was killed")
+
+    def _finish(self, context: Context, end: End) -> dict[str, Any]:
+        """Turn the end of the watch into the task's."""
+        attempts, attempt = self._attempts(context), self._attempt
+        submission_id = attempt.submission_id if attempt else None
+        if attempt is None or submission_id is None:
+            raise BatchGatewayError("expected the attempt that was submitted in the task state store, found none")
+        if end.ending is Ending.TIMED_OUT:
+            raise self._time_out()
+        if end.ending is Ending.UNWATCHABLE:
+            raise GatewayConnectionInvalid(
+                f"job {submission_id} can't be watched any more, and may still run. Once the gateway answers, clear the task. {end.message}"
+            )
+        self._write_rest(submission_id, end.log_position)
+        if end.ending is Ending.COMPLETED:
+            return self._succeed(context, submission_id, end.status)
+        if end.ending is Ending.LOST:
+            self._conclude(attempts, attempt, Outcome.LOST)
+            seen = f"last seen {end.status.state or 'new'}" if end.status else "not seen since it was submitted"
+            raise JobLost(
+                f"job {submission_id} is gone from its cluster ({seen}): somebody deleted it, or its time to live has passed. "
+                "Whether it did its work is not known"
+            )
+        evidence = self.hook.evidence(submission_id)
+        if end.ending is Ending.SUBMISSION_FAILED:
+            self._cancel(f"its driver could not be started for {self.submission_retry_seconds:.0f} s")
+        self._conclude(attempts, attempt, Outcome.FAILED)
+        if end.status:
+            self._push(context, history_link(self.hook.config, end.status.application_id, end.status.ui_url))
+        self.log.error("what is known of job %s:\n%s", submission_id, evidence.text())
+        raise JobFailed(_diagnosis(submission_id, end, self._failure_text(submission_id, end.status), evidence))
+
+    def _succeed(self, context: Context, submission_id: str, status: JobStatus | None) -> dict[str, Any]:
+        attempts, attempt = self._attempts(context), self._attempt
+        if status is None:
+            try:
+                status = self.hook.status(submission_id, application_name=attempt.name if attempt else None)
+            except SubmissionNotFound:
+                status = None
+        result: dict[str, Any] = {
+            "submission_id": submission_id,
+            "cluster": SubmissionId.parse(submission_id).cluster,
+            "application_id": status.application_id if status else None,
+            "application_name": attempt.name if attempt else None,
+            "state": JobState.COMPLETED.value,
+        }
+        if attempt is not None:
+            attempts.save(replace(attempt, outcome=Outcome.SUCCEEDED, result=result))
+        self._push(context, {"application_id": result["application_id"]})
+        if status:
+            self._push(context, history_link(self.hook.config, status.application_id, status.ui_url))
+        self.log.info("job %s has completed", submission_id)
+        return result
+
+    def _failure_text(self, submission_id: str, status: JobStatus | None) -> str:
+        """The gateway's own words; its status says more than its listing."""
+        try:
+            told = self.hook.status(submission_id, application_name=self._attempt.name if self._attempt else None)
+        except BatchGatewayError:
+            told = None
+        return (told and told.error) or (status and status.error) or "no reason given"
+
+    def _time_out(self) -> JobTimedOut:
+        limit = self.execution_timeout or timedelta(0)
+        self._cancel("the task timed out")
+        return JobTimedOut(
+            f"job {self._submission_id()} had not ended when the task's execution_timeout of {limit} had passed; it was cancelled"
+        )
+
+    def _end_earlier_life(self, attempt: Attempt, attempts: AttemptStore) -> None:
+        """The task was cleared: its present job, if there is one, is not to go on beside the one to come."""
+        attempts.store.delete(self.external_id_key)
+        if not attempt.open:
+            return
+        self._attempt = attempt
+        if attempt.submission_id is None:
+            found = self._submitter(attempts).find(attempt)
+            if found is None:
+                self._conclude(attempts, attempt, Outcome.CANCELLED)
+                return
+            attempt = self._attempt = attempts.save(replace(attempt, submission_id=found.submission_id))
+        status = self._status_of(attempt)
+        if status is not None and not is_terminal(status.state):
+            self.log.info(
+                "the task was cleared while job %s ran; cancelling it before another one", attempt.submission_id
+            )
+            self._cancel("the task was cleared", must=True)
+            self._cancelled = False
+        self._conclude(attempts, attempt, Outcome.CANCELLED)
+
+    def _cancel(self, why: str, *, must: bool = False) -> None:
+        """Save what is known of the job and cancel it. With a client of its own: the other may be in the middle of a call.
+
+        Raises:
+            BatchGatewayError: it can't be cancelled, and ``must`` be.
+        """
+        if self._cancelled or self._attempt is None:
+            return
+        try:
+            submission_id = self._submission_id() or self._look_for_unanswered()
+            if submission_id is None:
+                return
+            evidence = self.hook.cancel(submission_id, read_timeout_seconds=KILL_READ_TIMEOUT_SECONDS)
+        except CancelImpossible as error:
+            self.log.error("%s, but %s", why, error)
+            if must:
+                raise
+        except Exception as error:
+            self.log.error("%s, but job %s may still run: %s", why, self._submission_id() or self._attempt.name, error)
+            if must:
+                raise
+        else:
+            self._cancelled = True
+            self.log.info("%s; job %s is cancelled. It was:\n%s", why, submission_id, evidence.text())
+
+    def _look_for_unanswered(self) -> str | None:
+        """The job of a submission that was interrupted before its answer."""
+        attempt = self._attempt
+        if attempt is None or not attempt.open:
+            return None
+        until = time.monotonic() + min(KILL_LOOK_UP_SECONDS, self.hook.config.settle_seconds)
+        with self.hook.new_client(KILL_READ_TIMEOUT_SECONDS) as client:
+            while True:
+                for job in client.run(protocol.find(attempt.name)).named(attempt.name):
+                    if not is_terminal(job.state):
+                        return job.submission_id
+                if time.monotonic() >= until:
+                    return None
+                time.sleep(1.0)
+
+    def _submission_id(self) -> str | None:
+        return self._attempt.submission_id if self._attempt else None
+
+    def _stop_if_killed(self) -> None:
+        if self._killed:
+            self._cancel("the task was killed")
+            raise JobCancelled(f"the task was killed; job {self._submission_id()} was cancelled")
+
+    def _defer(self, submission_id: str, deadline: float | None) -> NoReturn:
+        self._stop_if_killed()
+        trigger = BatchGatewayJobTrigger(
+            batch_gateway_conn_id=self.batch_gateway_conn_id,
+            submission_id=submission_id,
+            poll_seconds=self.poll_seconds,
+            deadline=deadline,
+            log_max_bytes=self.driver_log_max_bytes,
+            submission_retry_seconds=self.submission_retry_seconds,
+        )
+        # Without a triggerer nobody keeps the deadline: then Airflow's own comes, a little later.
+        grace = None if self.execution_timeout is None else self.execution_timeout + timedelta(seconds=60)
+        self.defer(trigger=trigger, method_name="resume", timeout=grace)
+
+    async def _watch(self, submission_id: str) -> End:
+        """Wait in this process. ``execution_timeout`` is kept by Airflow itself."""
+        watcher = self._watcher(self.poll_seconds)
+        driver_log = None
+        if self.driver_log_max_bytes:
+            driver_log = DriverLog(submission_id, self._write_line, self.driver_log_max_bytes)
+        watch = JobWatch(
+            watcher=watcher,
+            submission_id=submission_id,
+            log=self.log,
+            driver_log=driver_log,
+            submission_retry_seconds=self.submission_retry_seconds,
+        )
+        try:
+            return await watch.run()
+        finally:
+            await watcher.close()
+
+    def _watcher(self, poll_seconds: float) -> Watcher:
+        async def connect() -> AsyncGatewayClient:
+            return self.hook.new_async_client()
+
+        return Watcher(connect, poll_seconds=poll_seconds, proxied=bool(self.hook.config.proxied_user))
+
+    def _write_rest(self, submission_id: str, position: int) -> None:
+        """What the watch had not written yet of the driver's log."""
+        if not self.driver_log_max_bytes:
+            return
+        driver_log = DriverLog(submission_id, self._write_line, self.driver_log_max_bytes, position)
+
+        async def read() -> None:
+            async with self.hook.new_async_client() as client:
+                await driver_log.read(client)
+            driver_log.finish()
+
+        try:
+            run_beside(read, self._stop_if_killed)
+        except JobCancelled:
+            raise
+        except Exception as error:
+            self.log.warning("the rest of the driver's log could not be read: %s", error)
+
+    def _write_line(self, line: str) -> None:
+        self.log.info("[driver] %s", line)
+
+    def _status_of(self, attempt: Attempt) -> JobStatus | None:
+        """The job's status, waited for; None if it is lost."""
+        submission_id = str(attempt.submission_id)
+
+        until = time.monotonic() + self.patience_seconds
+        watcher = self._watcher(LOOK_UP_SECONDS)
+
+        async def first_sighting() -> JobStatus | None:
+            try:
+                async for sighting in watcher.watch(submission_id):
+                    if sighting.error is None:
+                        return sighting.status
+                    self.log.warning("job %s not seen: %s", submission_id, sighting.error)
+                    if time.monotonic() > until:
+                        raise sighting.error
+                return None
+            finally:
+                await watcher.close()
+
+        return run_beside(first_sighting, self._stop_if_killed)
+
+    def _request(self, attempt: Attempt, context: Context) -> dict[str, Any]:
+        """The body of the submission."""
+        spec = JobSpec.read(self.job)
+        request = spec.to_request(application_name=attempt.name)
+        config = self.hook.config
+        if config.queue and "queue" not in request:
+            request["queue"] = config.queue
+            if config.queue_token and "queueToken" not in request:
+                request["queueToken"] = config.queue_token
+        request["sparkConf"] = with_lineage(
+            request.get("sparkConf", {}),
+            context,
+            parent=self.openlineage_inject_parent_job_info,
+            transport=self.openlineage_inject_transport_info,
+        )
+        return request
+
+    def _submitter(self, attempts: AttemptStore) -> Submitter:
+        config = self.hook.config
+        return Submitter(
+            self.hook.client,
+            attempts,
+            settle_seconds=config.settle_seconds,
+            patience_seconds=self.patience_seconds,
+            stopped=lambda: self._killed,
+            proxied_user=config.proxied_user,
+        )
+
+    def _next(self, attempt: Attempt | None, context: Context) -> Attempt:
+        number = attempt.number + 1 if attempt else 1
+        ti: Any = context["ti"]
+        name = application_name(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            attempt=number,
+            environment=self.environment or _this_airflow(),
+        )
+        return Attempt(number, name, self._life(context))
+
+    def _conclude(self, attempts: AttemptStore, attempt: Attempt, outcome: Outcome) -> None:
+        self._attempt = attempts.save(replace(attempt, outcome=outcome))
+
+    def _attempts(self, context: Context) -> AttemptStore:
+        store: Any = context.get("task_state_store")
+        if store is None:
+            raise BatchGatewayError("expected Airflow's task state store, found none; it takes Airflow 3.3 or newer")
+        return AttemptStore(store)
+
+    def _life(self, context: Context) -> int:
+        ti: Any = context["ti"]
+        return int(ti.max_tries)
+
+    def _show(self, context: Context, submission_id: str) -> None:
+        """What is known of the job as soon as it has an id."""
+        self._push(context, {"submission_id": submission_id, "cluster": SubmissionId.parse(submission_id).cluster})
+        self._push(context, links_at_submission(self.hook.config, submission_id))
+
+    def _push(self, context: Context, values: Mapping[str, Any]) -> None:
+        ti: Any = context["ti"]
+        for key, value in values.items():
+            try:
+                ti.xcom_push(key=key, value=value)
+            except Exception as error:  # the job is what counts
+                self.log.warning("XCom %s not written: %s", key, error)
+
+
+def _diagnosis(submission_id: str, end: End, reason: str, evidence: Evidence) -> str:
+    """Why a job failed, as short as it can be said."""
+    state = end.status.state if end.status else "unknown"
+    events = evidence.describe.partition("--- Spark Application Events ---")[2].strip().splitlines()
+    parts = [f"job {submission_id} ended {state}: {reason}"]
+    if events:
+        parts.append("Events:\n" + "\n".join(f"  {line}" for line in events[-DIAGNOSIS_LINES:]))
+    if evidence.log_tail:
+        parts.append("Driver log:\n" + "\n".join(f"  {line}" for line in evidence.log_tail[-DIAGNOSIS_LINES:]))
+    return "\n".join(parts)
+
+
+def _this_airflow() -> str:
+    """What tells this Airflow from others that submit to the same gateway: the address of its UI."""
+    from airflow.providers.common.compat.sdk import conf
+
+    return str(conf.get("api", "base_url", fallback=""))
+
+
+class BatchGatewayJobSensor(BaseSensorOperator):
+    """Waits for a job that something else has submitted. A kill does not touch the job.
+
+    Args:
+        submission_id: of the job; templated.
+        application_name: to find it by, where its cluster's id has a dash; templated.
+        batch_gateway_conn_id: of the gateway.
+        deferrable: wait in the triggerer, without a worker.
+
+    Raises:
+        JobFailed: it failed.
+        JobLost: there is no such job, or no longer.
+    """
+
+    template_fields: Sequence[str] = ("submission_id", "application_name", "batch_gateway_conn_id")
+    ui_color = "#f4b183"
+
+    def __init__(
+        self,
+        *,
+        submission_id: str,
+        application_name: str | None = None,
+        batch_gateway_conn_id: str = BatchGatewayHook.default_conn_name,
+        deferrable: bool = True,
+        poke_interval: float = POLL_SECONDS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.submission_id = submission_id
+        self.application_name = application_name
+        self.batch_gateway_conn_id = batch_gateway_conn_id
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Wait."""
+        SubmissionId.parse(self.submission_id)
+        if not self.deferrable:
+            return super().execute(context)
+        trigger = BatchGatewayJobTrigger(
+            batch_gateway_conn_id=self.batch_gateway_conn_id,
+            submission_id=self.submission_id,
+            poll_seconds=self.poke_interval,
+            log_max_bytes=0,
+            cancel_on_kill=False,
+        )
+        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=self.timeout))
+
+    def poke(self, context: Context) -> bool:
+        """Whether the job has completed."""
+        del context
+        hook = BatchGatewayHook(self.batch_gateway_conn_id)
+        try:
+            status = hook.status(self.submission_id, application_name=self.application_name)
+        except SubmissionNotFound as error:
+            raise JobLost(f"there is no job {self.submission_id}, or no longer: {error}") from error
+        except GatewayUnavailable as error:
+            self.log.warning("%s", error)
+            return False
+        finally:
+            hook.close()
+        self.log.info("job %s is %s", self.submission_id, status.state if status else "not listed")
+        if status is not None and status.state == JobState.FAILED:
+            raise JobFailed(f"job {self.submission_id} failed: {status.error or 'no reason given'}")
+        return status is not None and status.state == JobState.COMPLETED
+
+    def resume(self, context: Context, event: dict[str, Any]) -> None:
+        """The trigger has seen the job's end."""
+        del context
+        end = End.from_json(event)
+        if end.ending is Ending.LOST:
+            raise JobLost(f"there is no job {self.submission_id}, or no longer")
+        if end.ending is not Ending.COMPLETED:
+            reason = (end.status and end.status.error) or end.message or "no reason given"
+            raise JobFailed(f"job {self.submission_id}: {end.ending}: {reason}")
+
+
+class BatchGatewayCancelOperator(BaseOperator):
+    """Cancels a job, after what is known of it went to the task's log. One that has ended or is not there is no error.
+
+    Args:
+        submission_id: of the job; templated.
+        batch_gateway_conn_id: of the gateway.
+
+    Raises:
+        CancelImpossible: the gateway can't cancel jobs of a cluster whose id has a dash.
+    """
+
+    template_fields: Sequence[str] = ("submission_id", "batch_gateway_conn_id")
+    ui_color = "#c55a11"
+
+    def __init__(
+        self,
+        *,
+        submission_id: str,
+        batch_gateway_conn_id: str = BatchGatewayHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.submission_id = submission_id
+        self.batch_gateway_conn_id = batch_gateway_conn_id
+
+    def execute(self, context: Context) -> bool:
+        """Cancel it; gives whether it was still running."""
+        del context
+        hook = BatchGatewayHook(self.batch_gateway_conn_id)
+        try:
+            status = hook.status(self.submission_id)
+            if status is not None and is_terminal(status.state):
+                self.log.info("job %s has ended already: %s", self.submission_id, status.state)
+                return False
+        except SubmissionNotFound:
+            self.log.info("there is no job %s, or no longer", self.submission_id)
+            return False
+        self.log.info("cancelled; it was:\n%s", hook.cancel(self.submission_id).text())
+        return True

@@ -1,0 +1,274 @@
+"""The states of many jobs with few requests: one watcher for each gateway and event loop.
+
+While few jobs are watched each is asked for by its id. From `LISTING_FROM` on one listing answers for all; only what it lacks is asked
+for by itself, since a listing may lack jobs that are there (see `protocol.Listing`). Triggers share a watcher through `shared_watcher`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from data_platform.batch_gateway import protocol
+from data_platform.batch_gateway.exceptions import (
+    BatchGatewayError,
+    ClusterUnknown,
+    GatewayAccessDenied,
+    GatewayConnectionInvalid,
+    GatewayUnavailable,
+    SubmissionNotFound,
+)
+from data_platform.batch_gateway.names import SubmissionId
+from data_platform.batch_gateway.protocol import JobStatus, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from data_platform.batch_gateway.client import AsyncGatewayClient
+
+LISTING_FROM: Final = 4
+"""From so many jobs on a listing is asked for instead of each job's status."""
+STATUS_REQUESTS: Final = 8
+"""Status requests under way at once."""
+NOT_FOUND_TIMES: Final = 2
+"""So many answers of *not found* in a row make a job lost."""
+ABSENT_LISTINGS: Final = 3
+"""A job that can only be listed is lost after so many complete listings without it that show its cluster's other jobs …"""
+ABSENT_SECONDS: Final = 300.0
+"""… or, where they show none of that cluster's, after so many seconds of complete listings."""
+LONGEST_PAUSE_SECONDS: Final = 120.0
+LOG_READERS: Final = 16
+"""Driver logs read at once."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What is known of a job after a look.
+
+    Attributes:
+        status: the job's; None if it is lost.
+        error: why it could not be looked at. Never together with a status.
+    """
+
+    status: JobStatus | None = None
+    error: BatchGatewayError | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the job is gone."""
+        return self.status is None and self.error is None
+
+
+@dataclass
+class _Watched:
+    """One job that somebody waits for."""
+
+    submission_id: SubmissionId
+    queue: asyncio.Queue[Sighting] = field(default_factory=lambda: asyncio.Queue(maxsize=1))
+    not_found: int = 0
+    absent: int = 0
+    absent_since: float | None = None
+
+    def tell(self, sighting: Sighting) -> None:
+        """The newest sighting replaces one that was not taken yet."""
+        with contextlib.suppress(asyncio.QueueEmpty):
+            self.queue.get_nowait()
+        self.queue.put_nowait(sighting)
+
+    def seen(self, status: JobStatus) -> None:
+        self.not_found, self.absent, self.absent_since = 0, 0, None
+        self.tell(Sighting(status))
+
+
+class Watcher:
+    """Watches jobs at one gateway.
+
+    Args:
+        connect: makes a client; called again after the gateway has denied access, since its credentials may have changed.
+        poll_seconds: time between two looks.
+        proxied: whether jobs run for another user than the account, so that the account's own listing lacks them.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[AsyncGatewayClient]],
+        *,
+        poll_seconds: float,
+        proxied: bool = False,
+    ) -> None:
+        self.poll_seconds = poll_seconds
+        self.proxied = proxied
+        self.log_readers = asyncio.Semaphore(LOG_READERS)
+        self._connect = connect
+        self._client: AsyncGatewayClient | None = None
+        self._connecting = asyncio.Lock()
+        self._jobs: dict[str, set[_Watched]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._limit = asyncio.Semaphore(STATUS_REQUESTS)
+
+    async def client(self) -> AsyncGatewayClient:
+        """The client that all who watch share."""
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+            return self._client
+
+    async def watch(self, submission_id: str) -> AsyncGenerator[Sighting]:
+        """Sightings of one job, one for each look, until it is lost or the caller has seen enough."""
+        watched = _Watched(SubmissionId.parse(submission_id))
+        self._jobs.setdefault(submission_id, set()).add(watched)
+        self._changed.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="batch-gateway-watcher")
+        try:
+            while True:
+                sighting = await watched.queue.get()
+                yield sighting
+                if sighting.lost:
+                    return
+        finally:
+            others = self._jobs.get(submission_id, set())
+            others.discard(watched)
+            if not others:
+                self._jobs.pop(submission_id, None)
+            self._changed.set()
+
+    async def close(self) -> None:
+        """Stop looking, and give the connections back."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _run(self) -> None:
+        failures = 0
+        while self._jobs:
+            began = time.monotonic()
+            try:
+                await self._look()
+                failures = 0
+            except GatewayUnavailable as error:
+                failures += 1
+                self._tell_all(Sighting(error=error))
+            except (GatewayAccessDenied, GatewayConnectionInvalid) as error:
+                failures += 1
+                self._tell_all(Sighting(error=error))
+                await self._disconnect()
+            except Exception as error:  # a watcher that dies would leave every job unwatched
+                failures += 1
+                log.exception("the gateway could not be looked at")
+                self._tell_all(Sighting(error=BatchGatewayError(f"{type(error).__name__}: {error}")))
+            await self._pause(failures, time.monotonic() - began)
+
+    async def _pause(self, failures: int, took: float) -> None:
+        """Until the next look, or until nobody waits any more."""
+        seconds = min(self.poll_seconds * 2 ** min(failures, 6), max(LONGEST_PAUSE_SECONDS, self.poll_seconds))
+        until = time.monotonic() + max(seconds * random.uniform(0.9, 1.1) - took, 0.05)  # noqa: S311 - jitter, not a secret
+        while self._jobs and (left := until - time.monotonic()) > 0:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+
+    async def _look(self) -> None:
+        jobs = list(self._jobs)
+        client = await self.client()
+        if len(jobs) < LISTING_FROM and not any(SubmissionId.parse(job).dashed for job in jobs):
+            await self._ask_each(client, jobs)
+            return
+        listing = await client.run(protocol.list_all() if self.proxied else protocol.list_mine())
+        seen = {job.submission_id: job for job in listing.jobs}
+        for job in jobs:
+            if job in seen:
+                self._tell(job, seen[job])
+        missing = [job for job in jobs if job not in seen]
+        dashed = [job for job in missing if SubmissionId.parse(job).dashed]
+        self._judge_absence(dashed, listing)
+        await self._ask_each(client, [job for job in missing if job not in dashed])
+
+    async def _ask_each(self, client: AsyncGatewayClient, jobs: list[str]) -> None:
+        async def ask(job: str) -> None:
+            async with self._limit:
+                try:
+                    self._tell(job, await client.run(protocol.status(job)))
+                except SubmissionNotFound:
+                    for watched in self._jobs.get(job, ()):
+                        watched.not_found += 1
+                        if watched.not_found >= NOT_FOUND_TIMES:
+                            watched.tell(Sighting())
+                except (GatewayUnavailable, ClusterUnknown) as error:
+                    for watched in self._jobs.get(job, ()):
+                        watched.tell(Sighting(error=error))
+
+        await asyncio.gather(*(ask(job) for job in jobs))
+
+    def _judge_absence(self, jobs: list[str], listing: Listing) -> None:
+        """Jobs that can only be listed, and were not."""
+        if not listing.complete:
+            return
+        clusters = {SubmissionId.parse(job.submission_id).cluster for job in listing.jobs}
+        now = time.monotonic()
+        for job in jobs:
+            for watched in self._jobs.get(job, ()):
+                watched.absent_since = watched.absent_since or now
+                if watched.submission_id.cluster in clusters:
+                    watched.absent += 1
+                if watched.absent >= ABSENT_LISTINGS or now - watched.absent_since >= ABSENT_SECONDS:
+                    watched.tell(Sighting())
+
+    def _tell(self, job: str, status: JobStatus) -> None:
+        for watched in self._jobs.get(job, ()):
+            watched.seen(status)
+
+    def _tell_all(self, sighting: Sighting) -> None:
+        for group in self._jobs.values():
+            for watched in group:
+                watched.tell(sighting)
+
+
+@dataclass
+class _Shared:
+    watcher: Watcher
+    users: int = 0
+
+
+_SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def shared_watcher(key: str, make: Callable[[], Awaitable[Watcher]]) -> AsyncIterator[Watcher]:
+    """The watcher of this event loop for ``key``; made by the first who wants it, closed by the last.
+
+    Args:
+        key: what tells gateways, accounts and paces apart.
+        make: makes one.
+    """
+    ours = _SHARED.setdefault(asyncio.get_running_loop(), {})
+    if key not in ours:
+        watcher = await make()
+        ours.setdefault(key, _Shared(watcher))  # another may have been faster
+    shared = ours[key]
+    shared.users += 1
+    try:
+        yield shared.watcher
+    finally:
+        shared.users -= 1
+        if shared.users == 0:
+            ours.pop(key, None)
+            await shared.watcher.close()
