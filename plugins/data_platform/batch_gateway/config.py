@@ -106,8 +106,9 @@ def _url(where: str, connection: Connection, base_path: str) -> str:
     host = connection.host or ""
     parts = urlsplit(host if "://" in host else f"https://{host}")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        shown = host.rpartition("@")[2]  # what is before it may be a password
         raise GatewayConnectionInvalid(
-            f"{where}: expected a host like https://gateway.example.internal, found {host!r}; login and password have fields of their own"
+            f"{where}: expected a host like https://gateway.example.internal, found {shown!r}; login and password have fields of their own"
         )
     path = parts.path.rstrip("/")
     if path and base_path != DEFAULT_BASE_PATH and path != base_path.rstrip("/"):
@@ -115,7 +116,7 @@ def _url(where: str, connection: Connection, base_path: str) -> str:
     try:
         port = connection.port or parts.port
     except ValueError as error:
-        raise GatewayConnectionInvalid(f"{where}: expected a port number in host, found {host!r}") from error
+        raise GatewayConnectionInvalid(f"{where}: expected a port number in host, found {parts.netloc!r}") from error
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{name}{f':{port}' if port else ''}/{(path or base_path).strip('/')}".rstrip("/")
 

@@ -50,7 +50,7 @@ def with_lineage(spark_conf: Mapping[str, str], context: Context, *, parent: boo
 
 
 def _transport(context: Context) -> dict[str, Any]:
-    """Where Spark sends its events: the deployment's catalog, into which the cluster's IAM role is let; else where Airflow sends its own."""
+    """Where Spark sends its events: the catalog of this deployment, by the cluster's IAM role; else where Airflow sends its own."""
     try:
         domain = read_transport_config().domain_id
         # https://docs.aws.amazon.com/datazone/latest/userguide/datazone-data-lineage.html, Spark on EMR

@@ -25,12 +25,12 @@ from data_platform.batch_gateway.exceptions import (
     SubmissionNotFound,
 )
 from data_platform.batch_gateway.names import SubmissionId
-from data_platform.batch_gateway.protocol import JobStatus, Listing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from data_platform.batch_gateway.client import AsyncGatewayClient
+    from data_platform.batch_gateway.protocol import JobStatus, Listing
 
 LISTING_FROM: Final = 4
 """From so many jobs on a listing is asked for instead of each job's status."""
