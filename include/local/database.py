@@ -54,7 +54,8 @@ class Database:
 
     def run(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Run one statement."""
-        return self._connection.execute(sql, values)
+        with self._lock:
+            return self._connection.execute(sql, values)
 
     def all(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query."""

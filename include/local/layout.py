@@ -9,7 +9,7 @@ from pathlib import Path
 
 from include.platform.paths import PROJECT_ROOT
 
-DEFAULT_PORTS = {"aws": 4566, "zero-etl": 4567, "catalog": 4568, "api-server": 8080}
+DEFAULT_PORTS = {"aws": 4566, "zero-etl": 4567, "catalog": 4568, "batch-gateway": 4569, "api-server": 8080}
 """The ports `airflow_settings.yaml` names; another free one is taken where these are in use."""
 
 
@@ -47,6 +47,11 @@ class Layout:
         return self.root / "catalog"
 
     @property
+    def spark(self) -> Path:
+        """What the Spark clusters behind the gateway keep: applications, drivers' logs."""
+        return self.root / "spark"
+
+    @property
     def lineage(self) -> Path:
         """The lineage spool."""
         return self.root / "lineage"
@@ -80,3 +85,8 @@ class Layout:
     def warehouse_venv(self) -> Path:
         """The warehouse environment, which set-up builds beside the one this runs in."""
         return Path(sys.prefix).parent / "warehouse"
+
+    @property
+    def spark_venv(self) -> Path:
+        """The Spark environment, as `warehouse_venv`."""
+        return Path(sys.prefix).parent / "spark"

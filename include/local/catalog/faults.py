@@ -23,7 +23,7 @@ class Fault(faults.Fault):
         outcome: of `PROCESSING`: FAILED, or PROCESSING for as long as the fault lasts.
     """
 
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = faults.Fault.CHOICES | {"outcome": ("FAILED", "PROCESSING")}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {**faults.Fault.CHOICES, "outcome": ("FAILED", "PROCESSING")}
 
     code: str = "InternalServerException"
     outcome: Literal["", "FAILED", "PROCESSING"] = ""
