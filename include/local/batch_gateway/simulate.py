@@ -1,14 +1,14 @@
 """Drivers that do not exist: what becomes of an application, and when, is in its Spark properties.
 
-======================  ==============================================================================================
-``simulate.seconds``    how long it runs; 0.2 if nothing is said
-``simulate.outcome``    COMPLETED, FAILED or SUBMISSION_FAILED; several with commas are those of its tries, the last is repeated
-``simulate.error``      why it fails
-``simulate.log_lines``  lines of its log, told evenly while it runs
-``simulate.unseen``     seconds before the operator sees it
-``simulate.pending``    seconds before its driver runs
-``simulate.states``     states with commas that it goes through instead, evenly in its seconds; the last one stays
-======================  ==============================================================================================
+============================  ==============================================================================================
+``spark.simulate.seconds``    how long it runs; 0.2 if nothing is said
+``spark.simulate.outcome``    COMPLETED, FAILED or SUBMISSION_FAILED; several with commas are those of its tries, the last is repeated
+``spark.simulate.error``      why it fails
+``spark.simulate.log_lines``  lines of its log, told evenly while it runs
+``spark.simulate.unseen``     seconds before the operator sees it
+``spark.simulate.pending``    seconds before its driver runs
+``spark.simulate.states``     states with commas that it goes through instead, evenly in its seconds; the last one stays
+============================  ==============================================================================================
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class SimulatedDrivers:
 
 
 def _property(application: Application, name: str, otherwise: str) -> str:
-    return application.spark_conf.get(f"simulate.{name}", otherwise)
+    return application.spark_conf.get(f"spark.simulate.{name}", otherwise)
 
 
 def _millis(application: Application, name: str, otherwise: float = 0.0) -> int:

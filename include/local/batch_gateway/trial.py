@@ -224,7 +224,7 @@ def trial_gateway(
 
     Args:
         home: where the clusters' state is kept; a folder of its own, gone afterwards, if there is none.
-        simulate: applications do as their properties ``simulate.*`` say, and no Spark is started.
+        simulate: applications do as their properties ``spark.simulate.*`` say, and no Spark is started.
         clusters: ids, or all about each.
         rate_limit: listings per second.
         aws: URL of an AWS stand-in.
