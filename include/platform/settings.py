@@ -33,12 +33,22 @@ class DbtExecution(StrEnum):
     """Cosmos: one dbt process per model; for warehouses where a model takes minutes."""
 
 
+class S3Scheme(StrEnum):
+    """How Spark is told that a file is in S3."""
+
+    S3 = "s3"
+    """EMR's own file system. The default."""
+
+    S3A = "s3a"
+    """Hadoop's, which any other Spark has."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """All deployment settings, validated.
 
     Attributes:
-        bucket: S3 bucket for dbt's run state and documentation, quality evidence and held versions' reports.
+        bucket: S3 bucket for dbt's run state and documentation, quality evidence, held versions' reports and Spark jobs.
         warehouse_venv: the environment with dbt and Soda; tasks call it as a subprocess.
         scratch_dir: fast local disk of the worker; may vanish between tasks.
         dbt_execution: `graph` (one task), or `watcher` or `local` (one Cosmos task per model).
@@ -49,6 +59,9 @@ class Settings:
         publish_grace_seconds: how long an old published version stays readable on Redshift.
         catalog_domain_id: Amazon DataZone domain that gets lineage and quality scores; empty means no catalog.
         catalog_project_id: DataZone project that owns the data products' assets; empty means assets are never created, only found.
+        spark_version: the batch gateway's name for the Spark image of the platform's jobs.
+        spark_s3_scheme: how the clusters' Spark reads S3: `s3` on EMR, `s3a` elsewhere.
+        spark_service_account: Kubernetes service account of the platform's jobs; empty means the one that the gateway has for the cluster.
     """
 
     bucket: str = "data-platform"
@@ -62,6 +75,9 @@ class Settings:
     publish_grace_seconds: float = 3600.0
     catalog_domain_id: str = ""
     catalog_project_id: str = ""
+    spark_version: str = "3.5.0"
+    spark_s3_scheme: S3Scheme = S3Scheme.S3
+    spark_service_account: str = ""
 
     @property
     def dbt_executable(self) -> Path:

@@ -15,4 +15,5 @@ class Tag(StrEnum):
     DBT = "dbt"
     LINEAGE = "lineage"
     QUALITY = "quality"
+    SPARK = "spark"
     ZERO_ETL = "zero-etl"

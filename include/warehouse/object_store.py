@@ -28,6 +28,8 @@ class ObjectStore(Protocol):
         Body: bytes,
         ContentType: str = ...,
         Metadata: dict[str, str] = ...,
+        ChecksumSHA256: str = ...,
+        IfNoneMatch: str = ...,
     ) -> Any:
         """Write one object; readers see the old one or the new."""
 

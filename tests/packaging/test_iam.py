@@ -217,6 +217,7 @@ def test_every_reason_is_still_needed(policies):
 def test_the_buckets_prefixes_are_those_that_the_code_writes(policies):
     from include.local.mwaa.options import LINEAGE_PREFIX
     from include.quality import evidence
+    from include.spark import placement
     from include.warehouse import docs, run_state
 
     [resources] = [
@@ -224,7 +225,14 @@ def test_the_buckets_prefixes_are_those_that_the_code_writes(policies):
     ]
     prefixes = {resource.removeprefix("arn:aws:s3:::<BUCKET>/").removesuffix("/*") for resource in resources}
     [manifests] = set(re.findall(r'f"(dbt-manifests)/', Path(run_state.__file__).read_text()))
-    assert prefixes == {run_state.PREFIX, manifests, docs.KEY.split("/")[0], evidence.PREFIX, LINEAGE_PREFIX}
+    assert prefixes == {
+        run_state.PREFIX,
+        manifests,
+        docs.KEY.split("/")[0],
+        evidence.PREFIX,
+        LINEAGE_PREFIX,
+        placement.PREFIX,
+    }
 
 
 def test_only_what_the_code_removes_may_be_removed(calls, policies):
