@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from data_platform.batch_gateway.forms import Problem
 
 
 class BatchGatewayError(AirflowException):
@@ -60,7 +65,15 @@ class SubmissionIdInvalid(BatchGatewayError, AirflowFailException):
 
 
 class SpecRefused(BatchGatewayError, AirflowFailException):
-    """A job's spec was refused before anything was sent."""
+    """A job's spec was refused before anything was sent.
+
+    Attributes:
+        problems: each with the path of the field and what was expected and found; the message has them all.
+    """
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 class CancelImpossible(BatchGatewayError):
