@@ -88,5 +88,5 @@ class Layout:
 
     @property
     def spark_venv(self) -> Path:
-        """The Spark environment, as `warehouse_venv`."""
-        return Path(sys.prefix).parent / "spark"
+        """The Spark environment, as `warehouse_venv`; ``DATA_PLATFORM_SPARK_VENV`` names another."""
+        return Path(os.environ.get("DATA_PLATFORM_SPARK_VENV") or Path(sys.prefix).parent / "spark")

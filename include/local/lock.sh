@@ -9,4 +9,6 @@ compile() { "$uv" pip compile --quiet --python-version 3.12 --generate-hashes --
 compile -c "$constraints" requirements.txt -o locks/airflow.txt
 compile -c "$constraints" requirements-dev.txt -o locks/dev.txt
 compile --override locks/overrides.txt requirements-warehouse.txt -o locks/warehouse.txt
+compile requirements-spark.txt -o locks/spark.txt
+compile requirements-java.txt -o locks/java.txt
 compile locks/uv.in -o locks/uv.txt

@@ -39,12 +39,12 @@ def marked_environment(run_id: str) -> dict[str, str]:
     return {MARKER: run_id, "SPT_NOENV": "1"}
 
 
-def marked_processes(run_id: str) -> list[psutil.Process]:
-    """All live processes whose environment carries ``run_id``, except the caller."""
+def marked_processes(run_id: str, marker: str = MARKER) -> list[psutil.Process]:
+    """All live processes whose environment carries ``run_id`` under the marker's name, except the caller."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARKER) == run_id:
+            if process.pid != os.getpid() and process.environ().get(marker) == run_id:
                 found.append(process)
     return found
 
@@ -70,20 +70,20 @@ def end(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
     psutil.wait_procs(alive, timeout=5)
 
 
-def end_all(run_id: str, grace_seconds: float) -> list[int]:
+def end_all(run_id: str, grace_seconds: float, marker: str = MARKER) -> list[int]:
     """End every process of ``run_id``, again until none is left: a dying parent may have started one more.
 
     Returns:
         Ids of those that would not end; normally none.
     """
     for _ in range(5):
-        processes = marked_processes(run_id)
+        processes = marked_processes(run_id, marker)
         if not processes:
             return []
         end(processes, grace_seconds)
         grace_seconds = 2
         time.sleep(0.1)
-    return [process.pid for process in marked_processes(run_id)]
+    return [process.pid for process in marked_processes(run_id, marker)]
 
 
 def free_port(preferred: int, taken: Iterable[int] = ()) -> int:

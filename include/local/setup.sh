@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Build the two Python environments under .local/ from the committed, hash-checked lock files.
+# Build the three Python environments under .local/ from the committed, hash-checked lock files.
 # Needs git, make and some python3; outside the project only pip's and uv's caches grow. Does nothing (well under 1 s) when nothing changed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_PROGRESS=1 PYTHONDONTWRITEBYTECODE=
 
-want=$(cat locks/airflow.txt locks/dev.txt locks/warehouse.txt locks/uv.txt include/local/setup.sh | git hash-object --stdin)
+want=$({ cat locks/*.txt include/local/setup.sh; command -v java || true; } | git hash-object --stdin)
 stamp=.local/venvs/stamp
 ready() {
-  [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && [ -x .local/venvs/airflow/bin/python ] && [ -x .local/venvs/warehouse/bin/dbt ]
+  [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && [ -x .local/venvs/airflow/bin/python ] && [ -x .local/venvs/warehouse/bin/dbt ] \
+    && [ -x .local/venvs/spark/bin/spark-submit ]
 }
 ready && exit 0
 
@@ -55,11 +56,19 @@ if [ -z "$python" ]; then
   [ -n "$python" ] || { echo "set-up: no Python 3.12 on PATH, in pyenv or from uv; install Python 3.12, then run the same command again." >&2; exit 1; }
 fi
 
-build() {  # build NAME LOCK: an environment that equals its lock exactly
-  echo "set-up: $1 environment"
-  [ -x ".local/venvs/$1/bin/python" ] && is_312 ".local/venvs/$1/bin/python" || "$uv" venv --quiet --clear --python "$python" ".local/venvs/$1"
-  "$uv" pip sync --quiet --require-hashes --compile-bytecode --python ".local/venvs/$1/bin/python" "$2"
+spark_runs_on_java() {  # Spark 3.5 wants 8, 11 or 17
+  case "$(java -version 2>&1 || true)" in *'version "1.8.'* | *'version "11'[.\"]* | *'version "17'[.\"]*) return 0 ;; esac
+  return 1
+}
+
+build() {  # build NAME LOCK...: an environment that equals its locks exactly
+  local name=$1
+  shift
+  echo "set-up: $name environment"
+  [ -x ".local/venvs/$name/bin/python" ] && is_312 ".local/venvs/$name/bin/python" || "$uv" venv --quiet --clear --python "$python" ".local/venvs/$name"
+  "$uv" pip sync --quiet --require-hashes --compile-bytecode --python ".local/venvs/$name/bin/python" "$@"
 }
 build airflow locks/dev.txt
 build warehouse locks/warehouse.txt
+if spark_runs_on_java; then build spark locks/spark.txt; else build spark locks/spark.txt locks/java.txt; fi
 echo "$want" >"$stamp"
