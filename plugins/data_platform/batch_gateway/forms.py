@@ -100,9 +100,10 @@ class Form:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         """How pydantic asks."""
-        return core_schema.with_info_plain_validator_function(self._validate)
+        return core_schema.with_info_plain_validator_function(self.validate)
 
-    def _validate(self, value: Any, info: core_schema.ValidationInfo) -> Any:
+    def validate(self, value: Any, info: core_schema.ValidationInfo) -> Any:
+        """Pydantic's validator."""
         try:
             if value is None and self.required:
                 raise misfit(self.required, "nothing")
@@ -160,7 +161,14 @@ def kind(value: Any) -> str:
 
 
 def whole(*, minimum: int = 0, maximum: int = _INT, example: int | None = None, note: str = "") -> Check:
-    """A whole number, or its digits: templates give texts."""
+    """A whole number, or its digits: templates give texts.
+
+    Args:
+        minimum: the least allowed.
+        maximum: the most allowed; Java's largest int if not given.
+        example: for the message.
+        note: what becomes of a fraction.
+    """
     span = f"of {minimum} or more" if maximum in (_INT, _LONG) else f"from {minimum} to {maximum}"
     expected = f"a whole number {span}" + (f", such as {example}" if example is not None else "")
 
@@ -168,7 +176,7 @@ def whole(*, minimum: int = 0, maximum: int = _INT, example: int | None = None, 
         digits = value.strip() if isinstance(value, str) else ""
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         if not is_whole and not (_WHOLE.fullmatch(digits) and len(digits) <= 20):
-            raise misfit(expected, shown(value), note)
+            raise misfit(expected, shown(value), note if "." in str(value) else "")
         number = value if is_whole else int(digits)
         if not minimum <= number <= maximum:
             raise misfit(expected, shown(value))
@@ -396,7 +404,7 @@ def sequence(item: Check, example: str) -> Check:
     def check(value: Any, reading: Reading) -> tuple[Any, ...]:
         if isinstance(value, str) or not isinstance(value, Sequence | Set):
             raise misfit(f"a list, such as {example}", kind(value))
-        return tuple(_every([((at,), item, part) for at, part in enumerate(value)], reading))
+        return tuple(_every([((at,), allow_template(item), part) for at, part in enumerate(value)], reading))
 
     return check
 
@@ -407,8 +415,8 @@ def mapping(key: Check, item: Callable[[str], Check], example: str) -> Check:
     def check(value: Any, reading: Reading) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise misfit(f"an object, such as {example}", kind(value))
-        keys = [((str(found),), lambda part, told: key(part, Reading(rendered=True)), found) for found in value]
-        values = [((str(found),), item(str(found)), part) for found, part in value.items()]
+        keys = [((str(found),), key, found) for found in value]  # no Jinja: Airflow renders no keys
+        values = [((str(found),), allow_template(item(str(found))), part) for found, part in value.items()]
         kept = _every([*keys, *values], reading)
         return dict(zip(kept[: len(keys)], kept[len(keys) :], strict=True))
 
@@ -420,7 +428,7 @@ def _every(parts: Sequence[tuple[Path, Check, Any]], reading: Reading) -> list[A
     kept, problems = list[Any](), list[Problem]()
     for path, check, value in parts:
         try:
-            kept.append(allow_template(check)(value, reading))
+            kept.append(check(value, reading))
         except Misfit as wrong:
             problems += [Problem((*path, *problem.path), problem.text) for problem in wrong.problems]
     if problems:
