@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_platform.batch_gateway.exceptions import SubmissionIdInvalid
@@ -73,6 +73,7 @@ def test_a_long_dag_id_leaves_room_for_the_task_and_the_other_way_round():
     assert len(application_name(**{**PARTS, "dag_id": "d" * 250, "task_id": "t" * 250})) == 63
 
 
+@settings(deadline=None)
 @given(parts)
 @example({**PARTS, "dag_id": "__", "task_id": "...", "map_index": -1})
 @example({**PARTS, "dag_id": "\N{SNOWMAN}", "task_id": "\N{PILE OF POO}"})
@@ -83,6 +84,7 @@ def test_a_name_is_a_label_that_the_gateway_leaves_alone(given_parts):
     assert normalise_label(name) == name
 
 
+@settings(deadline=None)
 @given(parts, parts)
 def test_different_parts_give_different_names(some, others):
     told = [{**each, "attempt": str(each["attempt"])} for each in (some, others)]
@@ -109,6 +111,7 @@ def test_a_label_is_normalised_as_the_gateway_does(text, label):
     assert normalise_label(text) == label
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_normalising_twice_changes_nothing(text):
     once = normalise_label(text)

@@ -941,7 +941,7 @@ specs = some(
 
 
 @given(specs)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_valid_spec_comes_back_from_its_mapping_its_json_and_its_yaml(given_spec):
     spec = JobSpec.read(given_spec)
     assert spec.to_mapping() == given_spec
@@ -962,7 +962,7 @@ anything = st.recursive(
 
 
 @given(st.sampled_from(paths(FULL)), anything)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_whatever_stands_anywhere_is_sent_as_json_or_refused_in_our_words(way, value):
     spec = copy.deepcopy(FULL)
     node = spec
