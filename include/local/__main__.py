@@ -12,6 +12,7 @@ import time
 
 from include.local.environment import load_secrets
 from include.local.layout import DEFAULT_PORTS, Layout
+from include.local.restart import restart as restart_part
 from include.local.start import ensure_up
 from include.local.supervisor import FAILED, PlatformError, State, describe_death, stand_ins, stop, supervise
 
@@ -69,15 +70,22 @@ def status(layout: Layout, args: argparse.Namespace) -> int:
     return 1 if dead else 0
 
 
+def restart(layout: Layout, args: argparse.Namespace) -> int:
+    """Start one part that died again; the others go on meanwhile."""
+    part = restart_part(layout, args.part)
+    print(f"{part.name} runs again, pid {part.pid}.")
+    return 0
+
+
 def serve(layout: Layout, args: argparse.Namespace) -> int:
     """Run the stand-ins alone, in the foreground: the ``platform`` service of ``docker-compose.override.yml``."""
     # Airflow's containers run as another user and make the warehouse's files in the same folder.
-    for folder in (layout.root, layout.warehouse, layout.published, layout.zero_etl, layout.lineage):
+    for folder in (layout.root, layout.warehouse, layout.published, layout.zero_etl, layout.lineage, layout.spark):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else a container's first process ignores it
     children = {
-        name: subprocess.Popen([*command, "--host", args.host])
+        name: subprocess.Popen([*command, *(["--host", args.host] if name in DEFAULT_PORTS else [])])
         for name, command in stand_ins(layout, DEFAULT_PORTS, args.tickit).items()
     }
     try:
@@ -152,6 +160,7 @@ def main(argv: list[str] | None = None) -> int:
         (up, "up"),
         (down, "down"),
         (status, "status"),
+        (restart, "restart"),
         (serve, "serve"),
         (demo, "demo"),
         (package_mwaa, "package-mwaa"),
@@ -183,6 +192,8 @@ def main(argv: list[str] | None = None) -> int:
                 metavar="HOST=workgroup:NAME|cluster:NAME",
                 help="the warehouse behind a host that does not say it: a custom name, a VPC endpoint",
             )
+        if name == "restart":
+            command.add_argument("part", help="its name as `make status` tells it")
         if name == "demo":
             command.add_argument("--only", help="run one part of the demo")
     hidden = commands.add_parser("supervise")

@@ -97,7 +97,7 @@ def demo(root: Path) -> str:
         lines.append(
             f"{top['year']} Q{top['quarter']}   {top['rank']:2} {event:32.32} {top['sales']:6} {revenue:12,.2f}"
         )
-    lines += [*_quality(finance["quality"]), *_lineage(finance["lineage"])]
+    lines += [*_quality(finance["quality"]), *_lineage(finance["lineage"]), *_spark(told["parts"].get("spark"))]
     lines += [
         "",
         f"ok after {told['seconds']} s, {told['peak_memory_mib']} MiB at most",
@@ -130,6 +130,18 @@ def _lineage(told: dict[str, Any]) -> list[str]:
         *(f"  {'→ ' if position else '  '}{relation}.{column}" for position, (_, relation, column) in enumerate(names)),
         f"Lineage events: {delivery['spooled']} spooled = {delivery['accepted']} accepted + {delivery['rejected']} rejected "
         f"+ {delivery['pending']} pending",
+    ]
+
+
+def _spark(told: dict[str, Any] | None) -> list[str]:
+    """How the jobs were shared out, and what each found; nothing of a demo without them."""
+    if told is None:
+        return []
+    clusters = [f"{cluster} {part['jobs']} ({part['share']:.0%})" for cluster, part in told["clusters"].items()]
+    return [
+        "",
+        f"{len(told['jobs'])} Spark jobs through the batch gateway: {', '.join(clusters)}",
+        *(f"  {job['submission_id']:47} {job['line']}" for job in told["jobs"]),
     ]
 
 

@@ -32,7 +32,7 @@ ASTRO_STATE = "/usr/local/airflow/.local"
 
 BUCKET = "data-platform"
 
-STAND_INS = ("aws", "zero-etl", "catalog")
+STAND_INS = ("aws", "zero-etl", "catalog", "batch-gateway")
 """What `airflow_settings.yaml` calls ``platform``, each at its port."""
 
 
@@ -135,6 +135,7 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], *, no_login: b
         "CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
         "CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
+        "CORE__TEST_CONNECTION": "Enabled",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",

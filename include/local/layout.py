@@ -72,6 +72,11 @@ class Layout:
         return self.root / "logs"
 
     @property
+    def restarts(self) -> Path:
+        """Requests to the supervisor: a file named after each part that is to be started again."""
+        return self.root / "restarts"
+
+    @property
     def state_file(self) -> Path:
         """What the supervisor runs; see `include.local.supervisor`."""
         return self.root / "state.json"

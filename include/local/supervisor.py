@@ -126,10 +126,14 @@ def stand_ins(layout: Layout, ports: Mapping[str, int], tickit: str) -> dict[str
     aws = ["--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET]
     zero_etl = ["--port", str(ports["zero-etl"]), "--home", str(layout.aurora), "--zero-etl", str(layout.zero_etl)]
     catalog = ["--port", str(ports["catalog"]), "--home", str(layout.catalog)]
+    clusters = ["--home", str(layout.spark), "--aws", f"http://127.0.0.1:{ports['aws']}"]
+    gateway = [sys.executable, "-m", "include.local.batch_gateway"]
     return {
         "aws": [sys.executable, "-m", "include.local.aws", *aws],
         "catalog": [sys.executable, "-m", "include.local.catalog", *catalog],
         "zero-etl": [sys.executable, "-m", "include.local.aurora", *zero_etl, "--tickit", tickit],
+        "spark-operator": [*gateway, "operator", *clusters],
+        "batch-gateway": [*gateway, "gateway", *clusters, "--port", str(ports["batch-gateway"])],
     }
 
 
@@ -143,9 +147,10 @@ class Supervisor:
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.stopping = False
         ports = state.ports
+        self.stand_ins = stand_ins(layout, ports, tickit)
         airflow = [sys.executable, "-m", "airflow"]
         self.commands: dict[str, list[str]] = {
-            **stand_ins(layout, ports, tickit),
+            **self.stand_ins,
             "migrate": [*airflow, "db", "migrate"],
             "api-server": [*airflow, "api-server"],
             # Their log servers would listen on every interface; the UI reads the log files from disk.
@@ -157,12 +162,12 @@ class Supervisor:
             log = str(layout.logs / f"{name}.log")
             state.parts[name] = Part(name, port=ports.get(name), log=log)
 
-    def start(self, *names: str) -> None:
-        """Start parts without waiting for them."""
+    def start(self, *names: str, again: bool = False) -> None:
+        """Start parts without waiting for them; one that is started again goes on in its log."""
         self.layout.logs.mkdir(parents=True, exist_ok=True)
         for name in names:
             part = self.state.parts[name]
-            with Path(part.log).open("wb") as log:
+            with Path(part.log).open("ab" if again else "wb") as log:
                 child = subprocess.Popen(
                     self.commands[name],
                     cwd=PROJECT_ROOT,
@@ -173,7 +178,7 @@ class Supervisor:
                     start_new_session=True,
                 )
             self.children[name] = child
-            part.pid, part.status = child.pid, STARTING
+            part.pid, part.status, part.detail = child.pid, STARTING, ""
         self.state.save(self.layout)
 
     def check_children(self) -> None:
@@ -220,6 +225,14 @@ class Supervisor:
         healthy = answers(f"http://127.0.0.1:{self.state.ports[name]}/health") is not None
         return healthy and self._mark_running(name)
 
+    def _told_ready(self, name: str) -> bool:
+        """Of a part without a port: its log says so."""
+        if self.state.parts[name].status == RUNNING:
+            return True
+        part = self.state.parts[name]
+        told = Path(part.log).read_text(encoding="utf-8", errors="replace").splitlines()
+        return f"ready {part.pid}" in told and self._mark_running(name)
+
     def _airflow_ready(self) -> bool:
         health = answers(f"{self.state.url}/api/v2/monitor/health", timeout=5)
         if health is None:
@@ -232,11 +245,13 @@ class Supervisor:
 
     def bring_up(self) -> None:
         """Start everything in order; returns when Airflow shows the DAGs and the platform is configured."""
-        self.start("aws", "catalog", "zero-etl", "migrate")
+        self.start(*self.stand_ins, "migrate")
         self.wait_for("creating Airflow's database", lambda: self.state.parts["migrate"].status == "done")
         self.start("api-server", "scheduler", "dag-processor", "triggerer")
         self.wait_for("starting the AWS stand-in", lambda: self._http_ready("aws"))
         self.wait_for("starting the catalog stand-in", lambda: self._http_ready("catalog"))
+        self.wait_for("starting the Spark gateway", lambda: self._http_ready("batch-gateway"))
+        self.wait_for("starting the Spark operator", lambda: self._told_ready("spark-operator"))
         self.wait_for("loading TICKIT into the local Aurora", lambda: self._http_ready("zero-etl"))
         self.wait_for("starting Airflow", self._airflow_ready)
         api = platform_api(self.layout, self.state)
@@ -257,6 +272,7 @@ class Supervisor:
             self.state.save(self.layout)
             while not self.stopping:
                 self.check_children()
+                self.restart_requested()
                 time.sleep(POLL_SECONDS)
         except Exception as error:
             self._log(f"{type(error).__name__}: {error}")
@@ -267,14 +283,30 @@ class Supervisor:
             self._stop(failed=exit_status != 0)
         return exit_status
 
+    def restart_requested(self) -> None:
+        """Start what died and was asked for by `include.local.restart`, and notice when it is ready."""
+        for request in sorted(self.layout.restarts.glob("*")):
+            part = self.state.parts.get(request.name)
+            request.unlink()
+            if part and part.status == "died":
+                self._log(f"{part.name} is started again: somebody asked for it")
+                self.start(part.name, again=True)
+        for part in [part for part in self.state.parts.values() if part.status == STARTING]:
+            if part.name == "spark-operator":
+                self._told_ready(part.name)
+            elif part.name in self.stand_ins:
+                self._http_ready(part.name)
+            else:
+                self._airflow_ready()
+
     def _stop(self, *, failed: bool) -> None:
         message = self.state.message
         if not failed:
             self.state.phase = STOPPING
             self.state.save(self.layout)
         # Airflow first, so that running tasks can still reach the stand-ins while they end.
-        stand_ins = {"aws", "catalog", "zero-etl"}
-        for group in (set(self.children) - stand_ins, stand_ins & set(self.children)):
+        names = set(self.children)
+        for group in (names - set(self.stand_ins), names & set(self.stand_ins)):
             alive = [psutil.Process(c.pid) for n, c in self.children.items() if n in group and c.poll() is None]
             end(alive, STOP_GRACE_SECONDS)
         end_all(self.state.run_id, STOP_GRACE_SECONDS)

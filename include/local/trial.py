@@ -12,6 +12,7 @@ from include.local import environment
 from include.local.aurora.source import Aurora
 from include.local.demo.runs import DONE, Runs
 from include.local.layout import Layout
+from include.local.restart import kill, restart
 from include.local.start import follow
 from include.local.supervisor import PlatformError, State, launch, platform_api, stop
 
@@ -31,6 +32,18 @@ class Trial:
     api: HttpAirflowApi
     runs: Runs
     aurora: Aurora
+
+    def kill(self, part: str, *, descendants: bool = False) -> None:
+        """End a part by SIGKILL; see `include.local.restart`."""
+        kill(self.layout, part, descendants=descendants)
+
+    def restart(self, part: str) -> None:
+        """Start a part that died, and wait until it is ready.
+
+        Raises:
+            PlatformError: it runs, or died again.
+        """
+        restart(self.layout, part)
 
     def wait_for_idle(self, dag_id: str, timeout: float = 180) -> None:
         """Wait until no run of ``dag_id`` is queued or running.

@@ -13,6 +13,9 @@ WAREHOUSE_BUILD: Final = "warehouse_build"
 ZERO_ETL_TICKIT: Final = "zero_etl_tickit"
 """The zero-ETL integration of the TICKIT source: integration ARN, target database, Redshift workgroup or cluster."""
 
+BATCH_GATEWAY: Final = "batch_gateway_spark"
+"""The Batch Processing Gateway that Spark jobs are submitted through."""
+
 AIRFLOW_API: Final = "airflow_api"
 """This environment's own REST API: ``configure_platform`` writes pools and variables, a build its run's note."""
 

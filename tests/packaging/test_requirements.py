@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+LOCKS = ("airflow", "dev", "warehouse", "spark", "java", "uv")
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -22,12 +23,10 @@ def pins(text):
 
 @pytest.fixture(scope="module")
 def locks(project_root):
-    return {
-        name: (project_root / "locks" / f"{name}.txt").read_text() for name in ("airflow", "dev", "warehouse", "uv")
-    }
+    return {name: (project_root / "locks" / f"{name}.txt").read_text() for name in LOCKS}
 
 
-@pytest.mark.parametrize("name", ["airflow", "dev", "warehouse", "uv"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_pin_of_a_lock_carries_hashes_and_no_address(locks, name):
     entries = re.split(r"\n(?=[A-Za-z0-9])", locks[name].strip())
     assert entries
@@ -39,7 +38,10 @@ def test_the_requirements_of_every_image_equal_the_lock(project_root, locks):
     wanted = pins((project_root / "requirements.txt").read_text())
     assert wanted
     assert wanted.items() <= pins(locks["airflow"]).items()
-    assert pins((project_root / "requirements-warehouse.txt").read_text()).items() <= pins(locks["warehouse"]).items()
+    for name in ("warehouse", "spark", "java"):
+        wanted = pins((project_root / f"requirements-{name}.txt").read_text())
+        assert wanted
+        assert wanted.items() <= pins(locks[name]).items()
 
 
 def test_the_laptop_runs_exactly_what_production_runs(locks):

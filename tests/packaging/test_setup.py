@@ -19,12 +19,13 @@ echo "uv $*" >>"{log}"
 for last; do :; done
 case "$1 $2" in
   "--version "*) echo "uv {version}" ;;
-  "venv "*) mkdir -p "$last/bin" && ln -s "{python}" "$last/bin/python" && ln -s "{python}" "$last/bin/dbt" ;;
+  "venv "*) mkdir -p "$last/bin" && for tool in python dbt spark-submit; do ln -s "{python}" "$last/bin/$tool"; done ;;
   "pip sync") exit 0 ;;
   *) exit 2 ;;
 esac
 """
 OLD_PYTHON = '#!/bin/sh\ncase "$2" in *"(3, 12)"*) exit 1 ;; *) exit 0 ;; esac\n'
+JAVA = '#!/bin/sh\necho "openjdk version \\"{version}\\" 2025-04-15" >&2\n'
 BARE_PYTHON = '#!/bin/sh\n[ "$1" = -c ]\n'  # runs programs, has no modules
 
 
@@ -56,6 +57,9 @@ class Machine:
         )
         file.write_text(text.format(log=self.log, version=version, python=sys.executable))
         file.chmod(0o755)
+
+    def with_java(self, version: str) -> None:
+        self.stub("bin/java", JAVA.replace("{version}", version))
 
     def with_uv(self) -> None:
         self.stub("project/.local/bootstrap/bin/uv", UV)
@@ -101,7 +105,7 @@ def assert_one_sentence(ran: subprocess.CompletedProcess[str], sentence: str) ->
     assert ran.stderr == f"set-up: {sentence}\n"
 
 
-def test_a_python_that_only_pyenv_knows_builds_both_environments(machine, pyenv):
+def test_a_python_that_only_pyenv_knows_builds_all_environments(machine, pyenv):
     machine.with_uv()
 
     ran = machine.set_up(PYENV_ROOT=pyenv)
@@ -110,10 +114,50 @@ def test_a_python_that_only_pyenv_knows_builds_both_environments(machine, pyenv)
     made = [call for call in machine.calls() if call.startswith("uv venv")]
     python = f"{pyenv}/versions/3.12.7/bin/python3.12"
     assert made == [
-        f"uv venv --quiet --clear --python {python} .local/venvs/{name}" for name in ("airflow", "warehouse")
+        f"uv venv --quiet --clear --python {python} .local/venvs/{name}" for name in ("airflow", "warehouse", "spark")
     ]
-    synced = [call.split()[-1] for call in machine.calls() if call.startswith("uv pip sync")]
-    assert synced == ["locks/dev.txt", "locks/warehouse.txt"]
+    assert synced(machine) == ["locks/dev.txt", "locks/warehouse.txt", "locks/spark.txt locks/java.txt"]
+
+
+def synced(machine) -> list[str]:
+    """The locks of each environment, as they were brought into it."""
+    return [
+        " ".join(word for word in call.split() if word.startswith("locks/"))
+        for call in machine.calls()
+        if call.startswith("uv pip sync")
+    ]
+
+
+@pytest.mark.parametrize("version", ["1.8.0_392", "11.0.22", "17", "17.0.15"])
+def test_a_java_that_spark_runs_on_is_used(machine, pyenv, version):
+    machine.with_uv()
+    machine.with_java(version)
+
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+
+    assert synced(machine)[-1] == "locks/spark.txt"
+
+
+@pytest.mark.parametrize("version", ["1.7.0_80", "21.0.2", "25", "110.1", "171"])
+def test_another_java_is_not_and_one_of_its_own_is_installed(machine, pyenv, version):
+    machine.with_uv()
+    machine.with_java(version)
+
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+
+    assert synced(machine)[-1] == "locks/spark.txt locks/java.txt"
+
+
+def test_a_java_that_is_gone_is_replaced_by_one_of_its_own(machine, pyenv):
+    machine.with_uv()
+    machine.with_java("17.0.15")
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+    machine.log.unlink()
+    (machine.root / "bin" / "java").unlink()
+
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+
+    assert synced(machine)[-1] == "locks/spark.txt locks/java.txt"
 
 
 def test_nothing_changed_starts_neither_uv_nor_pip_nor_python(machine, pyenv):
@@ -122,7 +166,7 @@ def test_nothing_changed_starts_neither_uv_nor_pip_nor_python(machine, pyenv):
     machine.log.unlink()
     for name in ("uv", "pip", "pip3", "python", "python3", "python3.12"):
         machine.stub(f"bin/{name}", LOUD)
-    for name in ("bootstrap/bin/uv", "venvs/airflow/bin/python", "venvs/warehouse/bin/python"):
+    for name in ("bootstrap/bin/uv", *(f"venvs/{name}/bin/python" for name in ("airflow", "warehouse", "spark"))):
         machine.stub(f"project/.local/{name}", LOUD)
 
     ran = machine.set_up(PYENV_ROOT=pyenv)
@@ -140,7 +184,7 @@ def test_a_changed_lock_is_synced_into_the_environments_that_exist(machine, pyen
 
     assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
     calls = machine.calls()
-    assert sum(call.startswith("uv pip sync") for call in calls) == 2
+    assert sum(call.startswith("uv pip sync") for call in calls) == 3
     assert not any(call.startswith("uv venv") for call in calls)
 
 

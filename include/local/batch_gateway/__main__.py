@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def operator(options: argparse.Namespace) -> int:
 
         drivers = SparkDrivers(store, options.spark_venv, options.aws, options.concurrency)
     stop = told_to_stop()
-    print("ready", flush=True)
+    print(f"ready {os.getpid()}", flush=True)
     Operator(store, drivers).run(stop)
     return 0
 
