@@ -45,6 +45,7 @@ class DriverLog:
     position: int = 0
     _partial: bytearray = field(default_factory=bytearray)
     _truncated: bool = False
+    _blank_lines: int = 0
 
     @property
     def full(self) -> bool:
@@ -103,4 +104,10 @@ class DriverLog:
     def _emit(self, line: bytes) -> None:
         self.position += len(line)
         text = line.decode("utf-8", errors="replace").rstrip("\r\n")
+        if not text:  # the gateway adds an empty line at the end
+            self._blank_lines += 1
+            return
+        for _ in range(self._blank_lines):
+            self.write("")
+        self._blank_lines = 0
         self.write(text if len(text) <= _LINE_CHARACTERS else f"{text[:_LINE_CHARACTERS]}…")

@@ -17,14 +17,19 @@ from data_platform.batch_gateway.names import SubmissionId
 from data_platform.connections import find_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from data_platform.batch_gateway.protocol import JobStatus, Listing
 
 LOG_TAIL_LINES: Final = 50
 DESCRIBE_CHARACTERS: Final = 20_000
 LOG_BYTES: Final = 4 * 2**20
-"""Most that is read of a log: one that is longer is not searched for its end."""
+"""Most that is read of a log's beginning."""
+QUIET_SECONDS: Final = 2.0
+"""A log of a running job is read until nothing has come for so long."""
+TAIL_SECONDS: Final = 4.0
+"""How long a log is read to find its end."""
+TAIL_BYTES: Final = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,11 @@ def gather_evidence(client: GatewayClient, submission_id: str) -> Evidence:
     except BatchGatewayError as error:
         describe = f"(not described: {error})"
     try:
-        log = read_log(client, submission_id, max_bytes=LOG_BYTES, seconds=5.0)
+        tail = bytearray()
+        for piece in _log_pieces(client, submission_id, TAIL_SECONDS):
+            tail += piece
+            del tail[:-TAIL_BYTES]
+        log = _log_text(tail)
     except BatchGatewayError as error:
         log = f"(not read: {error})"
     return Evidence(describe, tuple(log.splitlines()[-LOG_TAIL_LINES:]))
@@ -209,12 +218,23 @@ def gather_evidence(client: GatewayClient, submission_id: str) -> Evidence:
 def read_log(client: GatewayClient, submission_id: str, *, max_bytes: int, seconds: float) -> str:
     """See `BatchGatewayHook.driver_log`."""
     content = bytearray()
-    until = time.monotonic() + seconds
-    for piece in client.stream(protocol.log(submission_id), quiet_seconds=min(seconds, 3.0)):
+    for piece in _log_pieces(client, submission_id, seconds):
         content += piece
-        if len(content) >= max_bytes or time.monotonic() > until:
+        if len(content) >= max_bytes:
             break
-    text = bytes(content[:max_bytes]).decode("utf-8", errors="replace")
+    return _log_text(content[:max_bytes])
+
+
+def _log_pieces(client: GatewayClient, submission_id: str, seconds: float) -> Iterator[bytes]:
+    until = time.monotonic() + seconds
+    for piece in client.stream(protocol.log(submission_id), quiet_seconds=min(seconds, QUIET_SECONDS)):
+        yield piece
+        if time.monotonic() > until:
+            return
+
+
+def _log_text(content: bytearray) -> str:
+    text = content.decode("utf-8", errors="replace")
     return "" if text.startswith(protocol.LOG_SENTINEL) else text
 
 

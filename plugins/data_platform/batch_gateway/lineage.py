@@ -71,8 +71,8 @@ def without_secrets(properties: Mapping[str, Any]) -> dict[str, Any]:
     secret = sorted(key for key in properties if _SECRET.fullmatch(key))
     if secret:
         log.warning(
-            "%s: not given to the job, for everybody who may ask the gateway could read them. Give the driver the key as an environment "
-            "variable from a Kubernetes secret (driver.env, valueFrom.secretKeyRef)",
+            "%s: not given to the job, for everybody who may ask the gateway could read them. Mount an openlineage.yml with the key from a "
+            "Kubernetes secret (sparkConf spark.kubernetes.driver.secrets.<secret>: <path>); driver.env names it as OPENLINEAGE_CONFIG",
             ", ".join(secret),
         )
     return {key: value for key, value in properties.items() if key not in secret}

@@ -76,6 +76,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         openlineage_inject_transport_info: add where the job sends its lineage.
         environment: keeps application names of several Airflows at one gateway apart; default the host of this one's ``[api] base_url``.
 
+        queue_limit: longest that the gateway lets a job of the queue run (``bpg.maxRunningMillis``).
+
     Raises:
         SpecRefused: the spec has faults; the message names each.
         SubmissionRefused: the gateway refused the job.
@@ -104,6 +106,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         openlineage_inject_parent_job_info: bool = True,
         openlineage_inject_transport_info: bool = True,
         environment: str = "",
+        queue_limit: timedelta = timedelta(hours=12),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -117,11 +120,12 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         self.openlineage_inject_parent_job_info = openlineage_inject_parent_job_info
         self.openlineage_inject_transport_info = openlineage_inject_transport_info
         self.environment = environment
+        self.queue_limit = queue_limit
         self._attempt: Attempt | None = None
         self._killed = False
         self._cancelled = False
         if isinstance(self.job, Mapping):
-            JobSpec.read(self.job, rendered=False)
+            self._spec(rendered=False)
 
     @cached_property
     def hook(self) -> BatchGatewayHook:
@@ -130,7 +134,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit, or find what an earlier try has submitted, and wait."""
-        JobSpec.read(self.job)  # refused before anything changes
+        for remark in self._spec().remarks():  # a spec with faults is refused here, before anything changes
+            self.log.warning("the job's spec: %s", remark)
         self.hook.config  # noqa: B018 - a signal handler must not have to ask the secrets backend
         attempts = self._attempts(context)
         attempt = attempts.load()
@@ -437,7 +442,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         submission_id = str(attempt.submission_id)
 
         until = time.monotonic() + self.patience_seconds
-        watcher = self._watcher(LOOK_UP_SECONDS)
+        watcher = self._watcher(min(LOOK_UP_SECONDS, self.poll_seconds))
 
         async def first_sighting() -> JobStatus | None:
             try:
@@ -453,10 +458,13 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
 
         return run_beside(first_sighting, self._stop_if_killed)
 
+    def _spec(self, *, rendered: bool = True) -> JobSpec:
+        limit = int(self.queue_limit.total_seconds() * 1000)
+        return JobSpec.read(self.job, rendered=rendered, max_running_millis=limit)
+
     def _request(self, attempt: Attempt, context: Context) -> dict[str, Any]:
         """The body of the submission."""
-        spec = JobSpec.read(self.job)
-        request = spec.to_request(application_name=attempt.name)
+        request = self._spec().to_request(application_name=attempt.name)
         config = self.hook.config
         if config.queue and "queue" not in request:
             request["queue"] = config.queue
@@ -476,6 +484,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             self.hook.client,
             attempts,
             settle_seconds=config.settle_seconds,
+            look_up_seconds=min(LOOK_UP_SECONDS, config.settle_seconds / 5),
             patience_seconds=self.patience_seconds,
             stopped=lambda: self._killed,
             proxied_user=config.proxied_user,
@@ -524,7 +533,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
 def _diagnosis(submission_id: str, end: End, reason: str, evidence: Evidence) -> str:
     """Why a job failed, as short as it can be said."""
     state = end.status.state if end.status else "unknown"
-    events = evidence.describe.partition("--- Spark Application Events ---")[2].strip().splitlines()
+    told = evidence.describe.partition("--- Spark Application Events ---")[2].splitlines()
+    events = [line for line in told if line.strip() and not line.startswith("---")]
     parts = [f"job {submission_id} ended {state}: {reason}"]
     if events:
         parts.append("Events:\n" + "\n".join(f"  {line}" for line in events[-DIAGNOSIS_LINES:]))

@@ -67,7 +67,7 @@ class Sighting:
         return self.status is None and self.error is None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Watched:
     """One job that somebody waits for."""
 

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from include.local.batch_gateway.trial import trial_gateway
+from tests.plugins.batch_gateway.task_harness import CONN_ID, TaskInstance
+
+
+@pytest.fixture(scope="session")
+def one_gateway():
+    with trial_gateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def connect_to(monkeypatch):
+    """Point the connection under test at a gateway."""
+
+    def point(gateway, **extra):
+        told = {"base_path": gateway.base_path, "settle_seconds": 1.5, "read_timeout_seconds": 5, **extra}
+        connection = {
+            "conn_type": "batch_gateway",
+            "host": gateway.server,
+            "login": "airflow",
+            "password": "pass-word",
+            "extra": told,
+        }
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection))
+
+    return point
+
+
+@pytest.fixture
+def gateway(one_gateway, connect_to):
+    """A gateway as new, and the connection to it."""
+    one_gateway.reset()
+    connect_to(one_gateway)
+    yield one_gateway
+    one_gateway.clear()
+
+
+@pytest.fixture
+def ti():
+    return TaskInstance()
