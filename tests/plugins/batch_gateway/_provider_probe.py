@@ -1,4 +1,7 @@
-"""Tell, as JSON, what the API server of a fresh process knows of the connection type. Nothing but Airflow puts plugins/ on the path."""
+"""Tell, as JSON, what the API server of a fresh process knows of the connection type, and what its *Test* button says of a gateway.
+
+The argument is the gateway's URL. Nothing but Airflow puts plugins/ on the path.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,9 @@ def main():
     providers = client.get("/api/v2/providers?limit=200", headers=headers).json()["providers"]
     errors = client.get("/api/v2/plugins/importErrors", headers=headers).json()["import_errors"]
 
+    connection = {"connection_id": "typed_in", "conn_type": "batch_gateway", "host": sys.argv[1], "login": "a"}
+    tested = client.post("/api/v2/connections/test", headers=headers, json=connection).json()
+
     from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
     json.dump(
@@ -35,6 +41,7 @@ def main():
             "forms": forms,
             "providers": [each for each in providers if each["package_name"] == "data-platform-batch-gateway"],
             "import_errors": errors,
+            "tested": tested,
             "hook": getattr(ProvidersManagerTaskRuntime().hooks.get("batch_gateway"), "hook_class_name", None),
         },
         sys.stdout,

@@ -8,7 +8,7 @@ from tests.plugins.batch_gateway.task_harness import CONN_ID, TaskInstance
 
 @pytest.fixture(scope="session")
 def one_gateway():
-    with trial_gateway() as gateway:
+    with trial_gateway(status_cache_millis=20, rate_limit=1000) as gateway:  # the contract tests keep its real pace
         yield gateway
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,36 +25,39 @@ PROBE = Path(__file__).with_name("_provider_probe.py")
 PLUGINS = PROJECT_ROOT / "plugins"
 
 
-def seen(home, python_path, **configuration):
+def seen(gateway, home, python_path, **configuration):
     """What the API server of a clean process shows."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
     environ |= {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__API_AUTH__JWT_SECRET": "a-secret-for-this-test-that-is-long-enough-for-hs512-signatures-0123456789",
         "PYTHONPATH": python_path,
         "PYTHONDONTWRITEBYTECODE": "1",
         **configuration,
     }
-    done = subprocess.run([sys.executable, str(PROBE)], env=environ, cwd=home.parent, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(PROBE), gateway.url], env=environ, cwd=home.parent, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def on_a_laptop(tmp_path_factory):
+def on_a_laptop(one_gateway, tmp_path_factory):
     home = tmp_path_factory.mktemp("laptop") / "home"
-    return seen(home, str(PLUGINS), AIRFLOW__CORE__PLUGINS_FOLDER=str(PLUGINS))
+    return seen(one_gateway, home, str(PLUGINS), AIRFLOW__CORE__PLUGINS_FOLDER=str(PLUGINS))
 
 
 @pytest.fixture(scope="module")
-def on_astro(tmp_path_factory):
+def on_astro(one_gateway, tmp_path_factory):
     """The project's folder is Airflow's home and on the path; plugins/ is put there by Airflow."""
     home = tmp_path_factory.mktemp("astro") / "airflow"
     home.mkdir()
     (home / "plugins").symlink_to(PLUGINS)
-    return seen(home, str(home))
+    return seen(one_gateway, home, str(home))
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +71,8 @@ def mwaa_home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_mwaa(mwaa_home):
-    return seen(mwaa_home, "/python")
+def on_mwaa(one_gateway, mwaa_home):
+    return seen(one_gateway, mwaa_home, "/python")
 
 
 @pytest.fixture(params=["on_a_laptop", "on_astro", "on_mwaa"])
@@ -96,18 +100,25 @@ def test_a_connection_finds_its_hook(place):
     assert place["hook"] == "data_platform.batch_gateway.hook.BatchGatewayHook"
 
 
+def test_the_test_button_asks_the_gateway(place):
+    assert place["tested"]["status"] is True, place["tested"]
+    assert re.search(
+        r"The gateway at http://127\.0\.0\.1:\d+/skatev2 answers; it lists \d+ jobs", place["tested"]["message"]
+    )
+
+
 def test_only_the_laptop_has_plugins_on_the_path_before_airflow(on_a_laptop, on_astro, on_mwaa):
     """Else the test of the other two would be that of the laptop."""
     assert [each["on_path_at_first"] for each in (on_a_laptop, on_astro, on_mwaa)] == [True, False, False]
 
 
-def test_without_the_registration_the_form_would_be_missing(mwaa_home, tmp_path):
+def test_without_the_registration_the_form_would_be_missing(one_gateway, mwaa_home, tmp_path):
     """The day this fails, Airflow looks for providers in plugins/ itself, and the registration can go."""
     home = tmp_path / "airflow"
     shutil.copytree(mwaa_home / "plugins", home / "plugins")
     (home / "plugins" / "data_platform" / "batch_gateway" / "registration.py").unlink()
 
-    found = seen(home, "/python")
+    found = seen(one_gateway, home, "/python")
 
     assert found["status"] == 200
     assert found["forms"] == []
