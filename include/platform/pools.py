@@ -6,3 +6,6 @@ from typing import Final
 
 WAREHOUSE_BUILD: Final = "warehouse_build"
 """Slots for tasks that open the warehouse for building: one, as DuckDB has one writer and the default build is one task."""
+
+SPARK_SUBMISSIONS: Final = "spark_submissions"
+"""Slots for tasks that wait for the batch gateway's answers: one that hangs holds each for minutes and must leave workers to others."""
