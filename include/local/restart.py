@@ -28,17 +28,16 @@ def restart(layout: Layout, name: str) -> Part:
     part = _part(layout, name)
     if part.status != "died":
         raise PlatformError(f"{name}: expected a part that died, found it {part.status}; nothing was restarted")
-    before = part.detail
+    before = part.started_at
     layout.restarts.mkdir(exist_ok=True)
     (layout.restarts / name).touch()
     deadline = time.monotonic() + RESTART_SECONDS
     while part.status != RUNNING:
-        asked = (layout.restarts / name).exists()
         if time.monotonic() > deadline:
             raise PlatformError(
                 f"{name}: expected it ready after {RESTART_SECONDS} s, found it {part.status}; its log is {part.log}"
             )
-        if not asked and part.status == "died" and part.detail != before:
+        if part.status == "died" and part.started_at != before:
             raise PlatformError(describe_death(part))
         time.sleep(_POLL_SECONDS)
         part = _part(layout, name)

@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Part:
     port: int | None = None
     log: str = ""
     detail: str = ""
+    started_at: float = 0.0
 
 
 @dataclass
@@ -178,7 +180,7 @@ class Supervisor:
                     start_new_session=True,
                 )
             self.children[name] = child
-            part.pid, part.status, part.detail = child.pid, STARTING, ""
+            part.pid, part.status, part.detail, part.started_at = child.pid, STARTING, "", time.time()
         self.state.save(self.layout)
 
     def check_children(self) -> None:
@@ -239,7 +241,7 @@ class Supervisor:
             return False
         self._mark_running("api-server")
         names = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-        states = {name: (health.get(key) or {}).get("status") == "healthy" for name, key in names.items()}
+        states = {name: _beats(health.get(key) or {}, self.state.parts[name].started_at) for name, key in names.items()}
         self._mark_running(*[name for name, healthy in states.items() if healthy])
         return all(states.values())
 
@@ -322,6 +324,12 @@ class Supervisor:
 
     def _log(self, text: str) -> None:
         print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)
+
+
+def _beats(told: Mapping[str, Any], since: float) -> bool:
+    """Whether Airflow calls a part healthy for a heartbeat of its own, not for one of a process before it."""
+    beat = next((value for key, value in told.items() if key.startswith("latest_") and value), None)
+    return told.get("status") == "healthy" and beat is not None and datetime.fromisoformat(beat).timestamp() >= since
 
 
 def platform_api(layout: Layout, state: State) -> HttpAirflowApi:
