@@ -99,18 +99,26 @@ _PARTS: Final[dict[str, type[Cluster] | type[Queue] | type[Image]]] = {
 
 
 def read_config(path: Path) -> GatewayConfig:
-    """Read a file of YAML or JSON with the fields of `GatewayConfig`; what it lacks is the local gateway's.
+    """Read a file of YAML or JSON; see `parse_config`.
 
     Raises:
         ValueError: it has a field that there isn't.
     """
     import yaml
 
-    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    given = _known(GatewayConfig, document, str(path))
+    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, str(path))
+
+
+def parse_config(document: Mapping[str, Any], where: str) -> GatewayConfig:
+    """The fields of `GatewayConfig` as a document has them; what it lacks is the local gateway's.
+
+    Raises:
+        ValueError: it has a field that there isn't.
+    """
+    given = _known(GatewayConfig, document, where)
     for name, kind in _PARTS.items():
         if name in given:
-            given[name] = tuple(kind(**_known(kind, one, f"{path}: {name}")) for one in given[name])
+            given[name] = tuple(kind(**_known(kind, one, f"{where}: {name}")) for one in given[name])
     return GatewayConfig(**given)
 
 

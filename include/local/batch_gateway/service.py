@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from include.local.batch_gateway import views
 from include.local.batch_gateway.driver_log import NOTHING_FOUND, follow, has_log
 from include.local.batch_gateway.errors import WEB, GatewayError, NotAuthorized, java
 from include.local.batch_gateway.kubernetes import check_resource, normalize_label
 from include.local.batch_gateway.request import parse_request
+from include.local.batch_gateway.routes import find_operation
 from include.local.batch_gateway.routing import RateLimit, Router
 from include.local.batch_gateway.spec import build_labels, build_spec, check_instances
 
@@ -101,20 +101,6 @@ class Service:
             "upload": self._upload,
             "health": lambda call: answer_json({"status": "OK"}),
         }
-        one = re.escape(config.base_path) + "/spark/([^/]+)"
-        self._paths: list[tuple[str, re.Pattern[str], str]] = [
-            ("POST", re.compile(re.escape(config.base_path) + "/spark"), "submit"),
-            ("GET", re.compile(re.escape(config.base_path) + "/spark/mySubmissions"), "my_submissions"),
-            ("GET", re.compile(one + "/status"), "status"),
-            ("GET", re.compile(one + "/spec"), "spec"),
-            ("GET", re.compile(one + "/driver"), "driver"),
-            ("GET", re.compile(one + "/describe"), "describe"),
-            ("DELETE", re.compile(one), "delete"),
-            ("GET", re.compile(re.escape(config.base_path) + "/admin/submissions"), "list"),
-            ("GET", re.compile(re.escape(config.base_path) + "/log"), "log"),
-            ("POST", re.compile(re.escape(config.base_path) + "/s3/([^/]+)"), "upload"),
-            ("GET", re.compile(re.escape(config.base_path) + "/healthcheck/status"), "health"),
-        ]
 
     def configure(self, config: GatewayConfig) -> None:
         """Serve another configuration, of the same paths and limits."""
@@ -123,19 +109,8 @@ class Service:
         self._clusters = {one.id: one for one in config.clusters}
 
     def find(self, method: str, target: str) -> tuple[str, str]:
-        """The operation of a request and the id or name in its path.
-
-        Raises:
-            GatewayError: 404, 405, there is none.
-        """
-        path = urlsplit(target).path.rstrip("/")
-        found = [(verb, name, match) for verb, pattern, name in self._paths if (match := pattern.fullmatch(path))]
-        for verb, name, match in found:
-            if verb == method:
-                return name, unquote(match[1]) if match.groups() else ""
-        if found:
-            raise GatewayError("HTTP 405 Method Not Allowed", 405, "javax.ws.rs.NotAllowedException")
-        raise GatewayError("HTTP 404 Not Found", 404, "javax.ws.rs.NotFoundException")
+        """The operation of a request; see `find_operation`."""
+        return find_operation(self.config.base_path, method, target)
 
     def do(self, found: tuple[str, str], target: str, headers: Message, body: bytes, fault: Fault | None) -> Answer:
         """Do a request whose operation was found.
