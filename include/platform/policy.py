@@ -9,8 +9,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.deadline import DeadlineAlert
 
+from data_platform.alerts.deadlines import DagRunCreatedDeadline
 from data_platform.alerts.notifier import AlertNotifier
 from include.platform import connections
 
@@ -37,7 +38,7 @@ def dag_defaults(
     Args:
         owner: the team that is called when the DAG fails.
         tags: what the DAG is about; at least one.
-        deadline: a run that has not finished this long after it was queued is told to the owner; the run goes on.
+        deadline: a run that has not finished this long after it was made is told to the owner; the run goes on.
         task_timeout: a task that runs longer is killed, then retried.
         run_timeout: a run that takes longer is failed; default twice the deadline.
     """
@@ -51,7 +52,7 @@ def dag_defaults(
         "dagrun_timeout": run_timeout or 2 * deadline,
         "deadline": DeadlineAlert(
             name="late run",
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            reference=DagRunCreatedDeadline(),
             interval=deadline,
             callback=AsyncCallback(
                 AlertNotifier,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -48,6 +48,19 @@ def test_every_dag_limits_its_time_and_tells_when_it_is_late(dag_bag):
         assert dag.dagrun_timeout is not None, dag.dag_id
         assert dag.dagrun_timeout > timedelta(0), dag.dag_id
         assert dag.deadline, f"{dag.dag_id}: no deadline alert"
+
+
+def test_a_deadline_counts_from_a_moment_that_lets_a_task_be_cleared(dag_bag):
+    """Airflow can't clear a task of a run whose deadline counts from its own DagRunQueuedAtDeadline."""
+    from airflow.serialization.decoders import decode_deadline_reference
+    from airflow.serialization.encoders import encode_deadline_reference
+
+    for dag in each(dag_bag):
+        for alert in dag.deadline:
+            reference = decode_deadline_reference(encode_deadline_reference(alert.reference))
+            assert reference.reference_name == "DagRunCreatedDeadline", dag.dag_id
+            due = reference.evaluate_with(session=None, interval=alert.interval, dag_id=dag.dag_id)
+            assert timedelta(0) <= due - datetime.now(UTC) <= alert.interval
 
 
 def test_every_dag_starts_without_a_catch_up_surprise(dag_bag):
