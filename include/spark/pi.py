@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
-from data_platform.batch_gateway.spec import Dependencies, DriverSpec, ExecutorSpec, JobSpec
 from include.platform import connections
 from include.spark.exceptions import JobOutputMissing
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from data_platform.batch_gateway.spec import JobSpec
     from include.platform.settings import Settings
     from include.spark.placement import PlacedJob
 
@@ -37,6 +37,8 @@ def plan(placed: PlacedJob, settings: Settings, params: Mapping[str, Any]) -> li
         settings: the deployment's.
         params: the DAG's: submissions, slices, samples, queue, cluster.
     """
+    from data_platform.batch_gateway.spec import Dependencies, DriverSpec, ExecutorSpec, JobSpec
+
     account = settings.spark_service_account or None
     labels = {"version": settings.spark_version}
 

@@ -86,6 +86,12 @@ def test_it_carries_library_dbt_project_and_contracts(project_root, package):
     assert (dags / "airflow_settings.yaml").exists()
 
 
+def test_it_carries_what_makes_the_gateways_client_a_provider(unpacked):
+    """Beside the package, where Airflow finds it; what comes of it is tested with the client."""
+    assert [path.name for path in unpacked.glob("*.dist-info/entry_points.txt")] == ["entry_points.txt"]
+    assert (unpacked / "data_platform" / "batch_gateway" / "registration.py").exists()
+
+
 def test_what_only_the_laptop_needs_stays_behind(package, unpacked):
     assert not (package.folder / "dags" / "include" / "local").exists()
     assert not list(package.folder.rglob("__pycache__"))
@@ -189,7 +195,7 @@ def test_airflow_sees_every_dag_file_and_what_the_project_is_known_for(in_packag
     """Else the comparison above would pass on two empty trees."""
     assert sorted(in_package["dags"]) == sorted(path.stem for path in (project_root / "dags").rglob("*.py"))
     assert all(dag["tasks"] for dag in in_package["dags"].values())
-    assert "dbt_docs" in in_package["plugins"]
+    assert {"dbt_docs", "batch_gateway_provider"} <= set(in_package["plugins"])
     assert "dbt docs at /dbt-docs" in in_package["apps"]
     assert "dbt docs at /dbt-docs/index.html" in in_package["views"]
     assert [trigger for trigger in in_package["triggers"] if trigger.startswith("data_platform.zero_etl.triggers.")]
