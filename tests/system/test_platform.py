@@ -37,6 +37,7 @@ from include.local.demo.runs import DemoError
 from include.local.processes import marked_processes
 from include.platform.airflow_api import AirflowApiError, HttpAirflowApi, trigger_dag
 from include.quality.operators import PUBLISH
+from include.spark.jobs.spark_pi import estimate, points_inside
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
@@ -436,6 +437,24 @@ def test_the_dbt_docs_are_in_the_ui_and_only_for_those_who_logged_in(platform):
     page = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
     assert page.status_code == 200
     assert "rpt_finance_qtr_top_event_by_sales" in page.text
+
+
+@pytest.mark.parametrize(
+    ("conf", "clusters"),
+    [({}, {"sparkclustera", "sparkclusterb"}), ({"cluster": "sparkclusterb", "via_gateway": True}, {"sparkclusterb"})],
+)
+def test_spark_jobs_run_once_each_where_they_belong_and_their_results_are_summed_up(platform, conf, clusters):
+    run = platform.runs.run("submit_spark_pi", {"submissions": 2, "slices": 2, "samples": 2000, **conf})
+
+    path = f"/dags/submit_spark_pi/dagRuns/{run.run_id}"
+    summary = platform.api.request("GET", f"{path}/taskInstances/summarise/xcomEntries/return_value")["value"]
+    summary = json.loads(summary) if isinstance(summary, str) else summary
+    hits = [sum(points_inside(seed, part, 2000) for part in range(2)) for seed in range(2)]
+    assert [job["pi"] for job in summary["jobs"]] == [estimate(inside, 4000) for inside in hits]
+    assert len({job["submission_id"] for job in summary["jobs"]}) == 2
+    assert set(summary["clusters"]) <= clusters
+    assert sum(told["jobs"] for told in summary["clusters"].values()) == 2
+    assert "| Cluster | Jobs | Share |" in platform.api.request("GET", path)["note"]
 
 
 def test_a_viewer_may_look_but_not_trigger(platform):
