@@ -4,7 +4,7 @@
 - ``GET /health``; ``GET /_local/state``: requests by operation, applications by cluster and state, faults in force.
 - ``POST /_local/faults`` with the fields of `Fault` as JSON makes it misbehave; ``DELETE`` ends all that.
 - ``GET /_local/applications?name=``: all that were ever accepted, the deleted too. ``DELETE`` forgets them, and the requests.
-- ``POST /_local/applications/<id>``: its state as a test wants it; see `control`. ``DELETE`` removes it, as an expiry does.
+- ``GET /_local/applications/<id>``: one of them. ``POST`` puts it into a state, see `control`; ``DELETE`` removes it, as an expiry does.
 - ``GET /_local/ui/<namespace>/<id>``: leads to the UI of a running driver.
 """
 
@@ -151,6 +151,9 @@ class _Handler(LocalHandler):
                 name = dict(parse_qsl(urlsplit(self.path).query)).get("name")
                 accepted = service.store.accepted(normalize_label(name) if name else None)
                 return 200, {"applications": [one.summary() for one in accepted]}
+            case ("GET", "applications", application_id):
+                one = service.store.find(unquote(application_id))
+                return (200, one.summary()) if one else (404, {"error": f"no application {application_id}"})
             case ("DELETE", "applications"):
                 service.store.purge()
             case ("POST", "applications", application_id):

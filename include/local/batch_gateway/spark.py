@@ -105,7 +105,8 @@ class SparkDrivers:
         if run.exists():
             end_all(application.id, _GRACE_SECONDS, DRIVER_MARKER)
             shutil.rmtree(run / "tmp", ignore_errors=True)
-        self._starting.pop(run, None)
+        if child := self._starting.pop(run, None):
+            self._children.append(child)
         self._store.log_path(application.id).unlink(missing_ok=True)
 
     def _run(self, application: Application, execution: int) -> Path:

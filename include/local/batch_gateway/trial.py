@@ -140,7 +140,7 @@ class TrialGateway:
 
     def application(self, submission_id: str) -> dict[str, Any]:
         """One of them."""
-        return next(one for one in self.applications() if one["id"] == submission_id)
+        return self._local("GET", f"applications/{quote(submission_id)}")
 
     def set_state(self, submission_id: str, state: str, *, error: str = "", held: bool = False) -> None:
         """Put an application into a state; held, the operator leaves it there."""
