@@ -44,13 +44,12 @@ class DriverLog:
     max_bytes: int = MAX_BYTES
     position: int = 0
     _partial: bytearray = field(default_factory=bytearray)
-    _truncated: bool = False
     _blank_lines: int = 0
 
     @property
     def full(self) -> bool:
         """Whether no more is written."""
-        return self._truncated or self.position >= self.max_bytes
+        return self.position >= self.max_bytes
 
     async def read(self, client: AsyncGatewayClient) -> int:
         """Read what is new; gives the number of bytes. What the gateway can't give now comes with a later call."""
@@ -95,7 +94,7 @@ class DriverLog:
             del self._partial[: end + 1]
             if self.position + len(line) > self.max_bytes:
                 self.write(f"… more than {self.max_bytes:,} bytes; the rest is behind the link Driver log")
-                self._truncated = True
+                self.position = self.max_bytes  # nobody who goes on from here says it again
                 self._partial.clear()
                 return False
             self._emit(line)

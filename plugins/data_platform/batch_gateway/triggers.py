@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -25,6 +26,8 @@ POLL_SECONDS: Final = 10.0
 POSITION_KEY: Final = "driver_log_position"
 POSITION_SECONDS: Final = 20.0
 """How often the position in the driver's log is kept: a triggerer that is killed repeats no more than it wrote since."""
+LAST_POSITION_SECONDS: Final = 5.0
+"""How long a triggerer that stops waits for that."""
 KILL_READ_TIMEOUT_SECONDS: Final = 8.0
 """Airflow gives ``on_kill`` 30 s in all."""
 
@@ -101,6 +104,11 @@ class BatchGatewayJobTrigger(BaseTrigger):
             keeper = asyncio.create_task(self._keep_position(driver_log)) if driver_log else None
             try:
                 end = await watch.run()
+            except asyncio.CancelledError:  # where another triggerer goes on, it goes on from here
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_POSITION_SECONDS):
+                        await self._store_position(driver_log)
+                raise
             finally:
                 if keeper:
                     keeper.cancel()
@@ -146,7 +154,11 @@ class BatchGatewayJobTrigger(BaseTrigger):
             await asyncio.sleep(POSITION_SECONDS)
             if driver_log.position != kept:
                 kept = driver_log.position
-                await self._xcom_set(POSITION_KEY, [self.submission_id, kept])
+                await self._store_position(driver_log)
+
+    async def _store_position(self, driver_log: DriverLog | None) -> None:
+        if driver_log is not None and driver_log.position:
+            await self._xcom_set(POSITION_KEY, [self.submission_id, driver_log.position])
 
     async def _load_position(self) -> int:
         from airflow.sdk.execution_time.xcom import XCom
