@@ -244,8 +244,9 @@ class Watcher:
 
 @dataclass
 class _Shared:
-    watcher: Watcher
+    watcher: Watcher | None = None
     users: int = 0
+    making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
@@ -260,15 +261,16 @@ async def shared_watcher(key: str, make: Callable[[], Awaitable[Watcher]]) -> As
         make: makes one.
     """
     ours = _SHARED.setdefault(asyncio.get_running_loop(), {})
-    if key not in ours:
-        watcher = await make()
-        ours.setdefault(key, _Shared(watcher))  # another may have been faster
-    shared = ours[key]
+    shared = ours.setdefault(key, _Shared())
     shared.users += 1
     try:
+        async with shared.making:  # a triggerer that starts with hundreds of triggers asks for the connection once
+            if shared.watcher is None:
+                shared.watcher = await make()
         yield shared.watcher
     finally:
         shared.users -= 1
         if shared.users == 0:
             ours.pop(key, None)
-            await shared.watcher.close()
+            if shared.watcher is not None:
+                await shared.watcher.close()

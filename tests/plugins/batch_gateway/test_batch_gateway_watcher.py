@@ -1,0 +1,250 @@
+"""How many requests the states of jobs cost, and what a look that fails means."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from data_platform.batch_gateway.exceptions import GatewayThrottled, GatewayUnavailable
+from data_platform.batch_gateway.hook import BatchGatewayHook
+from data_platform.batch_gateway.watcher import LISTING_FROM, Watcher, shared_watcher
+from tests.plugins.batch_gateway.task_harness import CONN_ID
+from tests.plugins.batch_gateway.trigger_harness import submit
+
+
+async def connect():
+    return BatchGatewayHook(CONN_ID).new_async_client()
+
+
+@contextlib.asynccontextmanager
+async def a_watcher(**arguments):
+    watcher = Watcher(connect, **{"poll_seconds": 0.05, **arguments})
+    try:
+        yield watcher
+    finally:
+        await watcher.close()
+
+
+async def sightings(watcher, job_id, count):
+    """The first so many."""
+    seen = []
+    async with contextlib.aclosing(watcher.watch(job_id)) as found:
+        while len(seen) < count:
+            seen.append(await anext(found))
+    return seen
+
+
+async def watch_all(watcher, job_ids, count=3):
+    return await asyncio.gather(*(sightings(watcher, job_id, count) for job_id in job_ids))
+
+
+@pytest.mark.parametrize(("jobs", "operation"), [(LISTING_FROM - 1, "status"), (LISTING_FROM, "my_submissions")])
+def test_few_jobs_are_asked_for_one_by_one_and_many_by_one_listing(gateway, jobs, operation):
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(jobs)]
+
+    async def look():
+        async with a_watcher() as watcher:
+            found = await watch_all(watcher, job_ids)
+        assert [seen[-1].status.submission_id for seen in found] == job_ids
+
+    asyncio.run(look())
+    assert gateway.asked(operation) >= 3
+    assert gateway.asked({"status": "my_submissions", "my_submissions": "status"}[operation]) == 0
+
+
+def test_jobs_that_run_for_another_user_are_listed_among_all(gateway, connect_to):
+    connect_to(gateway, user_account="airflow_system_account", proxied_user="finance")
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
+
+    async def look():
+        async with a_watcher(proxied=True) as watcher:
+            return await watch_all(watcher, job_ids)
+
+    asyncio.run(look())
+    assert gateway.asked("my_submissions") == gateway.asked("status") == 0
+
+
+def test_what_a_listing_lacks_is_asked_for_by_itself(gateway, connect_to):
+    """The account's own listing has no job of another user's."""
+    mine = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
+    connect_to(gateway, user_account="somebody")
+    others = submit("other", seconds=60)
+    connect_to(gateway)
+
+    async def look():
+        async with a_watcher() as watcher:
+            return await watch_all(watcher, [*mine, others])
+
+    found = asyncio.run(look())
+    assert not any(sighting.lost or sighting.error for seen in found for sighting in seen)
+    assert gateway.asked("status") >= 3
+
+
+def test_two_who_wait_for_one_job_cost_one_look(gateway):
+    job_id = submit(seconds=60)
+
+    async def look():
+        async with a_watcher() as watcher:
+            first, second = await watch_all(watcher, [job_id, job_id], count=5)
+        assert len(first) == len(second) == 5
+
+    asyncio.run(look())
+    assert gateway.asked("status") <= 6
+
+
+def test_who_is_slow_gets_the_newest_sighting(gateway):
+    job_id = submit(seconds=60)
+
+    async def look():
+        async with a_watcher() as watcher, contextlib.aclosing(watcher.watch(job_id)) as found:
+            await anext(found)
+            gateway.set_state(job_id, "COMPLETED", held=True)
+            before = gateway.asked("status")
+            await asyncio.to_thread(gateway.wait_until_asked, "status", before + 4)
+            return await anext(found)
+
+    assert asyncio.run(look()).status.state == "COMPLETED"
+
+
+def test_one_answer_of_not_found_does_not_make_a_job_lost(gateway):
+    job_id = submit(seconds=60)
+    gateway.fault("status", status=404, times=1, after=1)
+
+    async def look():
+        async with a_watcher() as watcher:
+            return await sightings(watcher, job_id, 4)
+
+    assert not any(sighting.lost for sighting in asyncio.run(look()))
+    assert gateway.asked("status") >= 5
+
+
+def test_a_job_that_is_not_found_again_is_lost_and_no_longer_asked_for(gateway):
+    job_id = submit(seconds=60)
+    gateway.remove(job_id)
+
+    async def look():
+        async with a_watcher() as watcher:
+            return [sighting async for sighting in watcher.watch(job_id)]
+
+    (only,) = asyncio.run(look())
+    assert only.lost
+    assert gateway.asked("status") == 2
+
+
+def test_a_page_of_something_else_does_not_make_a_job_lost(gateway):
+    job_id = submit(seconds=60)
+    gateway.fault("status", status=404, body="<html>default backend - 404</html>", times=8)
+
+    async def look():
+        async with a_watcher() as watcher:
+            return await sightings(watcher, job_id, 2)
+
+    failed, _ = asyncio.run(look())
+    assert isinstance(failed.error, GatewayUnavailable)
+
+
+def test_a_listing_that_is_refused_is_told_to_all_and_asked_for_again(gateway):
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
+    gateway.fault("my_submissions", status=429, times=4)
+
+    async def look():
+        async with a_watcher() as watcher:
+            return await watch_all(watcher, job_ids, count=2)
+
+    for first, second in asyncio.run(look()):
+        assert isinstance(first.error, GatewayThrottled)
+        assert second.status is not None
+
+
+def test_a_mistake_of_our_own_ends_no_watch(gateway, caplog):
+    job_id = submit(seconds=60)
+    failures = iter([OSError("no file descriptors left")])
+
+    async def connect_at_the_second_try():
+        if error := next(failures, None):
+            raise error
+        return await connect()
+
+    async def look():
+        watcher = Watcher(connect_at_the_second_try, poll_seconds=0.05)
+        try:
+            return await sightings(watcher, job_id, 2)
+        finally:
+            await watcher.close()
+
+    first, second = asyncio.run(look())
+    assert "no file descriptors left" in str(first.error)
+    assert second.status.submission_id == job_id
+    assert "could not be looked at" in caplog.text
+
+
+def test_a_watcher_is_shared_by_all_who_ask_for_it_and_made_anew_after_the_last_has_left(gateway):
+    made = []
+
+    async def make():
+        made.append(Watcher(connect, poll_seconds=0.05))
+        return made[-1]
+
+    async def share():
+        async with shared_watcher("one", make) as first, shared_watcher("one", make) as second:
+            assert first is second
+            async with shared_watcher("other", make) as other:
+                assert other is not first
+        async with shared_watcher("one", make) as later:
+            assert later is not first
+
+    asyncio.run(share())
+    assert len(made) == 3
+
+
+def test_many_who_come_at_once_ask_for_the_connection_once(gateway):
+    made = []
+
+    async def make():
+        await asyncio.sleep(0.05)
+        made.append(Watcher(connect, poll_seconds=0.05))
+        return made[-1]
+
+    async def share():
+        async with shared_watcher("one", make) as watcher:
+            await asyncio.sleep(0.05)
+            return watcher
+
+    async def all_at_once():
+        return await asyncio.gather(*(share() for _ in range(20)))
+
+    assert len(set(map(id, asyncio.run(all_at_once())))) == len(made) == 1
+
+
+def test_who_comes_after_a_failed_attempt_makes_it_anew(gateway):
+    errors = iter([OSError("the secrets backend is away")])
+
+    async def make():
+        if error := next(errors, None):
+            raise error
+        return Watcher(connect, poll_seconds=0.05)
+
+    async def share():
+        async with shared_watcher("one", make) as watcher:
+            return watcher
+
+    async def both():
+        return await asyncio.gather(share(), share(), return_exceptions=True)
+
+    first, second = asyncio.run(both())
+    assert isinstance(first, OSError)
+    assert isinstance(second, Watcher)
+
+
+def test_each_event_loop_has_a_watcher_of_its_own(gateway):
+    job_id = submit(seconds=60)
+
+    async def look():
+        async def make():
+            return Watcher(connect, poll_seconds=0.05)
+
+        async with shared_watcher("one", make) as watcher:
+            await sightings(watcher, job_id, 1)
+            return watcher
+
+    assert asyncio.run(look()) is not asyncio.run(look())
