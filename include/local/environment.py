@@ -41,6 +41,7 @@ ADJUSTABLE = {
     "CORE__PARALLELISM",
     "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL",
     "DAG_PROCESSOR__REFRESH_INTERVAL",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT",
 }
 """Options that the caller may set, beside those of the section data_platform: ``AIRFLOW__CORE__PARALLELISM=2 make up``.
 
@@ -154,6 +155,7 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], *, no_login: b
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
         "LOGGING__BASE_LOG_FOLDER": str(layout.airflow_home / "logs"),
         "OPENLINEAGE__NAMESPACE": JOB_NAMESPACE,
         "OPENLINEAGE__TRANSPORT": json.dumps(
