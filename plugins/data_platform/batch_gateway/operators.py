@@ -31,7 +31,6 @@ from data_platform.batch_gateway.hook import BatchGatewayHook, Evidence
 from data_platform.batch_gateway.lineage import with_lineage
 from data_platform.batch_gateway.links import LINKS, history_link, links_at_submission
 from data_platform.batch_gateway.names import SubmissionId, application_name
-from data_platform.batch_gateway.spec import JobSpec
 from data_platform.batch_gateway.states import TERMINAL, JobState, is_terminal
 from data_platform.batch_gateway.submitter import LOOK_UP_SECONDS, PATIENCE_SECONDS, Submitter
 from data_platform.batch_gateway.triggers import POLL_SECONDS, BatchGatewayJobTrigger
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from data_platform.batch_gateway.client import AsyncGatewayClient
     from data_platform.batch_gateway.protocol import JobStatus
+    from data_platform.batch_gateway.spec import JobSpec
 
 KILL_READ_TIMEOUT_SECONDS: Final = 20.0
 KILL_LOOK_UP_SECONDS: Final = 45.0
@@ -110,7 +110,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.job = job.to_mapping() if isinstance(job, JobSpec) else job
+        self.job = job if isinstance(job, Mapping | str) else job.to_mapping()
         self.batch_gateway_conn_id = batch_gateway_conn_id
         self.deferrable = deferrable
         self.poll_seconds = poll_seconds
@@ -459,6 +459,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         return run_beside(first_sighting, self._stop_if_killed)
 
     def _spec(self, *, rendered: bool = True) -> JobSpec:
+        from data_platform.batch_gateway.spec import JobSpec  # its models take a part of the time that a DAG file may take
+
         limit = int(self.queue_limit.total_seconds() * 1000)
         return JobSpec.read(self.job, rendered=rendered, max_running_millis=limit)
 
