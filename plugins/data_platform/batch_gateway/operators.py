@@ -459,7 +459,9 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         return run_beside(first_sighting, self._stop_if_killed)
 
     def _spec(self, *, rendered: bool = True) -> JobSpec:
-        from data_platform.batch_gateway.spec import JobSpec  # its models take a part of the time that a DAG file may take
+        from data_platform.batch_gateway.spec import (
+            JobSpec,
+        )  # its models take a part of the time that a DAG file may take
 
         limit = int(self.queue_limit.total_seconds() * 1000)
         return JobSpec.read(self.job, rendered=rendered, max_running_millis=limit)
@@ -495,15 +497,16 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
     def _next(self, attempt: Attempt | None, context: Context) -> Attempt:
         number = attempt.number + 1 if attempt else 1
         ti: Any = context["ti"]
+        life = self._life(context)
         name = application_name(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
             run_id=ti.run_id,
             map_index=-1 if ti.map_index is None else ti.map_index,
-            attempt=number,
+            attempt=f"{life}.{number}",  # a life's first attempt is new even if the store was emptied, as clear_on_success does
             environment=self.environment or _this_airflow(),
         )
-        return Attempt(number, name, self._life(context))
+        return Attempt(number, name, life)
 
     def _conclude(self, attempts: AttemptStore, attempt: Attempt, outcome: Outcome) -> None:
         self._attempt = attempts.save(replace(attempt, outcome=outcome))

@@ -239,6 +239,22 @@ def test_a_cleared_task_that_had_succeeded_runs_another_job(gateway, ti):
     assert [one["id"] for one in accepted(gateway)] == [first["submission_id"], second["submission_id"]]
 
 
+def test_a_cleared_task_runs_another_job_even_if_its_store_was_emptied(gateway, ti):
+    """As Airflow does after a success, with ``[state_store] clear_on_success``."""
+    first = operator().execute(ti.context)
+    ti.store.values.clear()
+    ti.clear()
+    assert operator().execute(ti.context)["submission_id"] != first["submission_id"]
+
+
+def test_a_retry_finds_its_job_even_if_the_store_was_lost(gateway, ti):
+    deferred = defer(operator(job(seconds=1.0), deferrable=True), ti)
+    ti.store.values.clear()
+    ti.try_again()
+    assert operator(job(seconds=1.0)).execute(ti.context)["submission_id"] == deferred.trigger.submission_id
+    assert len(accepted(gateway)) == 1
+
+
 def test_a_task_that_is_cleared_while_its_job_runs_cancels_it_first(gateway, ti):
     deferred = defer(operator(job(seconds=30), deferrable=True), ti)
     ti.clear()  # no triggerer was there to cancel it
