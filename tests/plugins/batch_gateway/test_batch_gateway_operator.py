@@ -1,13 +1,16 @@
 """The task: one job, whatever happens to requests, answers, tries and people's clicks."""
 
+import json
 import threading
 import time
 from datetime import timedelta
 
 import pytest
 import requests
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
+from data_platform.batch_gateway import protocol
 from data_platform.batch_gateway.attempts import AttemptStore, Outcome
 from data_platform.batch_gateway.exceptions import (
     CancelImpossible,
@@ -21,6 +24,7 @@ from data_platform.batch_gateway.exceptions import (
     SubmitUndecided,
 )
 from data_platform.batch_gateway.operators import BatchGatewayCancelOperator, BatchGatewayJobSensor
+from data_platform.batch_gateway.spec import JobSpec
 from tests.plugins.batch_gateway.task_harness import CONN_ID, TaskInstance, defer, job, operator, run_to_end
 
 
@@ -82,6 +86,36 @@ def test_a_login_that_is_denied_is_not_tried_again(gateway, ti):
     gateway.fault("list", status=401)
     with pytest.raises(GatewayAccessDenied, match="User-Account"):
         operator().execute(ti.context)
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_spec_may_be_a_file_with_templates(gateway, ti, tmp_path, suffix):
+    spec = job(seconds=0.2) | {
+        "arguments": ["{{ params.day }}"],
+        "driver": {"cores": "{{ params.cores }}", "memory": "1g"},
+    }
+    (tmp_path / f"job{suffix}").write_text(json.dumps(spec))  # JSON is YAML too
+    with DAG("spark_jobs", schedule=None, template_searchpath=str(tmp_path)) as dag:
+        task = operator(f"job{suffix}")
+    task.resolve_template_files()
+    task.render_template_fields({**ti.context, "params": {"day": "2026-11-26", "cores": 2}, "dag": dag})
+    result = task.execute(ti.context)
+    sent = task.hook.client.run(protocol.spec(result["submission_id"]))
+    assert sent["arguments"] == ["2026-11-26"]
+    assert sent["driver"]["cores"] == 2
+
+
+def test_a_spec_may_be_typed_and_its_token_stays_out_of_the_ui(gateway, ti):
+    from airflow.serialization.helpers import serialize_template_field
+
+    task = operator(JobSpec.read(job(seconds=0.2) | {"queueToken": "token-of-dev"}))
+    assert "token-of-dev" not in str(serialize_template_field(task.job, "job"))
+    assert task.execute(ti.context)["state"] == "COMPLETED"
+
+
+def test_a_spec_with_a_fault_is_refused_when_the_dag_file_is_parsed():
+    with pytest.raises(SpecRefused, match=r"executor\.memory"):
+        operator(job() | {"executor": {"memory": "1.5g"}})
 
 
 # Ambiguous submissions
