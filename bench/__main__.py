@@ -23,6 +23,9 @@ BENCHMARKS = {
     "lineage-spool": "lineage",
     "lineage-replay": "lineage",
     "lineage-share": "lineage",
+    "gateway-once": "gateway_once",
+    "gateway-overhead": "gateway_overhead",
+    "gateway-triggerer": "gateway_triggerer",
     "package": "package",
     "demo": "demo",
 }
