@@ -43,6 +43,8 @@ ABSENT_LISTINGS: Final = 3
 ABSENT_SECONDS: Final = 300.0
 """… or, where they show none of that cluster's, after so many seconds of complete listings."""
 LONGEST_PAUSE_SECONDS: Final = 120.0
+TOLD_AT_ONCE: Final = 20
+"""So many of those who wait hear of a listing before the event loop's other tasks get their turn."""
 LOG_READERS: Final = 16
 """Driver logs read at once."""
 
@@ -194,9 +196,11 @@ class Watcher:
             return
         listing = await client.run(protocol.list_all() if self.proxied else protocol.list_mine())
         seen = {job.submission_id: job for job in listing.jobs}
-        for job in jobs:
+        for told, job in enumerate(jobs):
             if job in seen:
                 self._tell(job, seen[job])
+            if told % TOLD_AT_ONCE == TOLD_AT_ONCE - 1:
+                await asyncio.sleep(0)
         missing = [job for job in jobs if job not in seen]
         dashed = [job for job in missing if SubmissionId.parse(job).dashed]
         self._judge_absence(dashed, listing)

@@ -7,7 +7,7 @@ import pytest
 
 from data_platform.batch_gateway.exceptions import GatewayThrottled, GatewayUnavailable
 from data_platform.batch_gateway.hook import BatchGatewayHook
-from data_platform.batch_gateway.watcher import LISTING_FROM, Watcher, shared_watcher
+from data_platform.batch_gateway.watcher import LISTING_FROM, TOLD_AT_ONCE, Watcher, shared_watcher
 from tests.plugins.batch_gateway.task_harness import CONN_ID
 from tests.plugins.batch_gateway.trigger_harness import submit
 
@@ -62,6 +62,32 @@ def test_jobs_that_run_for_another_user_are_listed_among_all(gateway, connect_to
 
     asyncio.run(look())
     assert gateway.asked("my_submissions") == gateway.asked("status") == 0
+
+
+def test_a_long_listing_lets_other_tasks_have_their_turns(gateway):
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(3 * TOLD_AT_ONCE)]
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def first_heard(watcher, job_id):
+        async with contextlib.aclosing(watcher.watch(job_id)) as found:
+            await anext(found)
+            return turns
+
+    async def look():
+        counter = asyncio.create_task(count_turns())
+        async with a_watcher() as watcher:
+            heard = await asyncio.gather(*(first_heard(watcher, job_id) for job_id in job_ids))
+        counter.cancel()
+        return heard
+
+    heard = asyncio.run(look())
+    assert max(heard.count(turn) for turn in set(heard)) <= TOLD_AT_ONCE
 
 
 def test_what_a_listing_lacks_is_asked_for_by_itself(gateway, connect_to):
