@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from airflow.sdk import BaseOperator, BaseSensorOperator, ResumableJobMixin
+from airflow.sdk import BaseOperator, ResumableJobMixin
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from data_platform.batch_gateway import protocol
@@ -19,7 +19,6 @@ from data_platform.batch_gateway.exceptions import (
     BatchGatewayError,
     CancelImpossible,
     GatewayConnectionInvalid,
-    GatewayUnavailable,
     JobCancelled,
     JobFailed,
     JobLost,
@@ -65,8 +64,9 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
     also under their own keys, the first two as soon as the job is submitted.
 
     Args:
-        job: the spec as `JobSpec` or mapping, or the path of a ``.json`` or ``.yaml`` file below the DAG's ``template_searchpath``.
-        Templated. batch_gateway_conn_id: of the gateway.
+        job: the spec as `JobSpec` or mapping, or the path of a ``.json`` or ``.yaml`` file below the DAG's ``template_searchpath``;
+            templated.
+        batch_gateway_conn_id: of the gateway; templated.
         deferrable: wait in the triggerer, without a worker.
         poll_seconds: time between two looks at the job.
         driver_log_max_bytes: most of the driver's log that goes to the task's log; 0 for none.
@@ -75,7 +75,6 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         openlineage_inject_parent_job_info: add the task as the parent of the job's lineage.
         openlineage_inject_transport_info: add where the job sends its lineage.
         environment: keeps application names of several Airflows at one gateway apart; default the host of this one's ``[api] base_url``.
-
         queue_limit: longest that the gateway lets a job of the queue run (``bpg.maxRunningMillis``).
 
     Raises:
@@ -266,7 +265,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         evidence = self.hook.evidence(submission_id)
         if end.ending is Ending.SUBMISSION_FAILED:
             self._cancel(f"its driver could not be started for {self.submission_retry_seconds:.0f} s")
-        self._conclude(attempts, attempt, Outcome.FAILED)
+        if end.ending is Ending.FAILED or self._cancelled:  # a job that may still start is the next try's
+            self._conclude(attempts, attempt, Outcome.FAILED)
         if end.status:
             self._push(context, history_link(self.hook.config, end.status.application_id, end.status.ui_url))
         self.log.error("what is known of job %s:\n%s", submission_id, evidence.text())
@@ -305,8 +305,9 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
     def _time_out(self) -> JobTimedOut:
         limit = self.execution_timeout or timedelta(0)
         self._cancel("the task timed out")
+        became = "it was cancelled" if self._cancelled else "it could not be cancelled, and may still run"
         return JobTimedOut(
-            f"job {self._submission_id()} had not ended when the task's execution_timeout of {limit} had passed; it was cancelled"
+            f"job {self._submission_id()} had not ended when the task's execution_timeout of {limit} had passed; {became}"
         )
 
     def _end_earlier_life(self, attempt: Attempt, attempts: AttemptStore) -> None:
@@ -553,82 +554,6 @@ def _this_airflow() -> str:
     from airflow.providers.common.compat.sdk import conf
 
     return str(conf.get("api", "base_url", fallback=""))
-
-
-class BatchGatewayJobSensor(BaseSensorOperator):
-    """Waits for a job that something else has submitted. A kill does not touch the job.
-
-    Args:
-        submission_id: of the job; templated.
-        application_name: to find it by, where its cluster's id has a dash; templated.
-        batch_gateway_conn_id: of the gateway.
-        deferrable: wait in the triggerer, without a worker.
-
-    Raises:
-        JobFailed: it failed.
-        JobLost: there is no such job, or no longer.
-    """
-
-    template_fields: Sequence[str] = ("submission_id", "application_name", "batch_gateway_conn_id")
-    ui_color = "#f4b183"
-
-    def __init__(
-        self,
-        *,
-        submission_id: str,
-        application_name: str | None = None,
-        batch_gateway_conn_id: str = BatchGatewayHook.default_conn_name,
-        deferrable: bool = True,
-        poke_interval: float = POLL_SECONDS,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
-        self.submission_id = submission_id
-        self.application_name = application_name
-        self.batch_gateway_conn_id = batch_gateway_conn_id
-        self.deferrable = deferrable
-
-    def execute(self, context: Context) -> Any:
-        """Wait."""
-        SubmissionId.parse(self.submission_id)
-        if not self.deferrable:
-            return super().execute(context)
-        trigger = BatchGatewayJobTrigger(
-            batch_gateway_conn_id=self.batch_gateway_conn_id,
-            submission_id=self.submission_id,
-            poll_seconds=self.poke_interval,
-            log_max_bytes=0,
-            cancel_on_kill=False,
-        )
-        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=self.timeout))
-
-    def poke(self, context: Context) -> bool:
-        """Whether the job has completed."""
-        del context
-        hook = BatchGatewayHook(self.batch_gateway_conn_id)
-        try:
-            status = hook.status(self.submission_id, application_name=self.application_name)
-        except SubmissionNotFound as error:
-            raise JobLost(f"there is no job {self.submission_id}, or no longer: {error}") from error
-        except GatewayUnavailable as error:
-            self.log.warning("%s", error)
-            return False
-        finally:
-            hook.close()
-        self.log.info("job %s is %s", self.submission_id, status.state if status else "not listed")
-        if status is not None and status.state == JobState.FAILED:
-            raise JobFailed(f"job {self.submission_id} failed: {status.error or 'no reason given'}")
-        return status is not None and status.state == JobState.COMPLETED
-
-    def resume(self, context: Context, event: dict[str, Any]) -> None:
-        """The trigger has seen the job's end."""
-        del context
-        end = End.from_json(event)
-        if end.ending is Ending.LOST:
-            raise JobLost(f"there is no job {self.submission_id}, or no longer")
-        if end.ending is not Ending.COMPLETED:
-            reason = (end.status and end.status.error) or end.message or "no reason given"
-            raise JobFailed(f"job {self.submission_id}: {end.ending}: {reason}")
 
 
 class BatchGatewayCancelOperator(BaseOperator):

@@ -23,7 +23,8 @@ from data_platform.batch_gateway.exceptions import (
     SubmissionRefused,
     SubmitUndecided,
 )
-from data_platform.batch_gateway.operators import BatchGatewayCancelOperator, BatchGatewayJobSensor
+from data_platform.batch_gateway.operators import BatchGatewayCancelOperator
+from data_platform.batch_gateway.sensors import BatchGatewayJobSensor
 from data_platform.batch_gateway.spec import JobSpec
 from tests.plugins.batch_gateway.task_harness import CONN_ID, TaskInstance, defer, job, operator, run_to_end
 
