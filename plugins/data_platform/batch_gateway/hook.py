@@ -17,18 +17,20 @@ from data_platform.batch_gateway.names import SubmissionId
 from data_platform.connections import find_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from data_platform.batch_gateway.protocol import JobStatus, Listing
 
 LOG_TAIL_LINES: Final = 50
 DESCRIBE_CHARACTERS: Final = 20_000
 LOG_BYTES: Final = 4 * 2**20
-"""Most that is read of a log's beginning."""
+"""Most that is kept of a log."""
+LOG_SECONDS: Final = 120.0
+"""How long a log is read to come to its end; the gateway always begins at its start."""
 QUIET_SECONDS: Final = 2.0
 """A log of a running job is read until nothing has come for so long."""
 TAIL_SECONDS: Final = 4.0
-"""How long a log is read to find its end."""
+"""How long a log is read to find its last lines, while somebody waits for a job to be cancelled."""
 TAIL_BYTES: Final = 64 * 2**10
 
 
@@ -150,8 +152,14 @@ class BatchGatewayHook(BaseHook):
         listing = self.client.run(protocol.find(application_name) if application_name else protocol.list_all())
         return next((job for job in listing.jobs if job.submission_id == submission_id), None)
 
-    def driver_log(self, submission_id: str, *, max_bytes: int = LOG_BYTES, seconds: float = 30.0) -> str:
-        """The driver's log so far, from its start; empty if there is none. Of a running job no more than comes within ``seconds``."""
+    def driver_log(self, submission_id: str, *, max_bytes: int = LOG_BYTES, seconds: float = LOG_SECONDS) -> str:
+        """The end of the driver's log, as it is now; empty if there is none.
+
+        Args:
+            submission_id: of the job.
+            max_bytes: most that is kept, of the end.
+            seconds: most that reading takes; what comes later is not read.
+        """
         with self.new_client() as client:
             return read_log(client, submission_id, max_bytes=max_bytes, seconds=seconds)
 
@@ -205,11 +213,7 @@ def gather_evidence(client: GatewayClient, submission_id: str) -> Evidence:
     except BatchGatewayError as error:
         describe = f"(not described: {error})"
     try:
-        tail = bytearray()
-        for piece in _log_pieces(client, submission_id, TAIL_SECONDS):
-            tail += piece
-            del tail[:-TAIL_BYTES]
-        log = _log_text(tail)
+        log = read_log(client, submission_id, max_bytes=TAIL_BYTES, seconds=TAIL_SECONDS)
     except BatchGatewayError as error:
         log = f"(not read: {error})"
     return Evidence(describe, tuple(log.splitlines()[-LOG_TAIL_LINES:]))
@@ -218,22 +222,12 @@ def gather_evidence(client: GatewayClient, submission_id: str) -> Evidence:
 def read_log(client: GatewayClient, submission_id: str, *, max_bytes: int, seconds: float) -> str:
     """See `BatchGatewayHook.driver_log`."""
     content = bytearray()
-    for piece in _log_pieces(client, submission_id, seconds):
-        content += piece
-        if len(content) >= max_bytes:
-            break
-    return _log_text(content[:max_bytes])
-
-
-def _log_pieces(client: GatewayClient, submission_id: str, seconds: float) -> Iterator[bytes]:
     until = time.monotonic() + seconds
     for piece in client.stream(protocol.log(submission_id), quiet_seconds=min(seconds, QUIET_SECONDS)):
-        yield piece
+        content += piece
+        del content[:-max_bytes]
         if time.monotonic() > until:
-            return
-
-
-def _log_text(content: bytearray) -> str:
+            break
     text = content.decode("utf-8", errors="replace")
     return "" if text.startswith(protocol.LOG_SENTINEL) else text
 

@@ -194,7 +194,7 @@ class Watcher:
         if len(jobs) < LISTING_FROM and not any(SubmissionId.parse(job).dashed for job in jobs):
             await self._ask_each(client, jobs)
             return
-        listing = await client.run(protocol.list_all() if self.proxied else protocol.list_mine())
+        listing = await self._list(client, jobs)
         seen = {job.submission_id: job for job in listing.jobs}
         for told, job in enumerate(jobs):
             if job in seen:
@@ -205,6 +205,21 @@ class Watcher:
         dashed = [job for job in missing if SubmissionId.parse(job).dashed]
         self._judge_absence(dashed, listing)
         await self._ask_each(client, [job for job in missing if job not in dashed])
+
+    async def _list(self, client: AsyncGatewayClient, jobs: list[str]) -> Listing:
+        """The account's own listing while that has every job that is watched, else everybody's.
+
+        The gateway files the jobs of its Airflow system accounts under another user, whether the connection names one or not.
+        """
+        if not self.proxied:
+            mine = await client.run(protocol.list_mine())
+            known = {job.submission_id for job in mine.jobs}
+            if known.issuperset(jobs):
+                return mine
+            everything = await client.run(protocol.list_all())
+            self.proxied = any(job.submission_id in jobs and job.submission_id not in known for job in everything.jobs)
+            return everything
+        return await client.run(protocol.list_all())
 
     async def _ask_each(self, client: AsyncGatewayClient, jobs: list[str]) -> None:
         async def ask(job: str) -> None:

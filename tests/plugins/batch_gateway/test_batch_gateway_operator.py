@@ -23,6 +23,7 @@ from data_platform.batch_gateway.exceptions import (
     SubmissionRefused,
     SubmitUndecided,
 )
+from data_platform.batch_gateway.hook import BatchGatewayHook
 from data_platform.batch_gateway.operators import BatchGatewayCancelOperator
 from data_platform.batch_gateway.sensors import BatchGatewayJobSensor
 from data_platform.batch_gateway.spec import JobSpec
@@ -477,3 +478,11 @@ def test_clusters_with_a_dash_are_watched_by_listing_and_can_not_be_cancelled(co
         ti.clear()
         with pytest.raises(CancelImpossible, match="kubectl"):
             operator(job(seconds=0.2)).execute(ti.context)
+
+
+def test_the_end_of_a_long_log_is_what_is_kept(gateway, ti):
+    job_id = operator(job(seconds=0.3, log_lines=500)).execute(ti.context)["submission_id"]
+    log = BatchGatewayHook(CONN_ID).driver_log(job_id, max_bytes=2000)
+    assert len(log) <= 2000
+    assert f"line 500 of {job_id}" in log
+    assert "line 1 of" not in log

@@ -90,16 +90,33 @@ def test_a_long_listing_lets_other_tasks_have_their_turns(gateway):
     assert max(heard.count(turn) for turn in set(heard)) <= TOLD_AT_ONCE
 
 
-def test_what_a_listing_lacks_is_asked_for_by_itself(gateway, connect_to):
-    """The account's own listing has no job of another user's."""
-    mine = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
-    connect_to(gateway, user_account="somebody")
-    others = submit("other", seconds=60)
+@pytest.mark.parametrize("also_mine", [0, LISTING_FROM], ids=["all of them", "some of them"])
+def test_jobs_that_the_accounts_own_listing_lacks_are_found_in_everybodys(gateway, connect_to, also_mine):
+    """Jobs of the gateway's Airflow system accounts are filed under another user, whether the connection names one or not."""
+    mine = [submit(f"mine-{number}", seconds=60) for number in range(also_mine)]
+    connect_to(gateway, user_account="airflow_system_account")
+    others = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
     connect_to(gateway)
 
     async def look():
         async with a_watcher() as watcher:
-            return await watch_all(watcher, [*mine, others])
+            return await watch_all(watcher, [*mine, *others])
+
+    found = asyncio.run(look())
+    assert not any(sighting.lost or sighting.error for seen in found for sighting in seen)
+    assert gateway.asked("status") == 0
+    assert gateway.asked("my_submissions") == 1
+
+
+def test_what_every_listing_lacks_is_asked_for_by_itself(gateway, connect_to):
+    connect_to(gateway, user_account="somebody")
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
+    connect_to(gateway)
+    gateway.fault("list", cut_at="sparkclustera")
+
+    async def look():
+        async with a_watcher() as watcher:
+            return await watch_all(watcher, job_ids)
 
     found = asyncio.run(look())
     assert not any(sighting.lost or sighting.error for seen in found for sighting in seen)
