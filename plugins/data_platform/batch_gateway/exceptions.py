@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
-    from data_platform.batch_gateway.forms import Problem
+    from data_platform.batch_gateway.spec_form import Problem
 
 
 class BatchGatewayError(AirflowException):

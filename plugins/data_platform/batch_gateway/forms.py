@@ -1,166 +1,36 @@
-"""The forms that single values of a job's spec may have, and how a misfit is told: what was expected, what was found."""
+"""The forms that single values of a job's spec may have; `spec_form` has what they are made with."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from pydantic import SecretStr, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+from pydantic import SecretStr
 
 from data_platform.batch_gateway.names import MAX_LABEL
+from data_platform.batch_gateway.spec_form import Check, Misfit, Reading, is_template, kind, misfit, shown
 
-DEFAULT_MAX_RUNNING_MILLIS: Final = 12 * 60 * 60 * 1000
-"""How long the gateway lets a job run where neither the request nor its queue says otherwise."""
 ROOT_QUEUE: Final = "root."
 """The gateway puts it before the queue's name and makes a label of both."""
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_PREFIX: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_CLUSTER: Final = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
+_DIGITS: Final = re.compile(r"[0-9]+")
+_CORES: Final = re.compile(r"[0-9]+m?|[0-9]+\.[0-9]{1,3}")
 _MEMORY: Final = re.compile(r"(?P<amount>[0-9]+)(?P<unit>b|kb?|mb?|gb?|tb?|pb?)", re.IGNORECASE)
 _UNITS: Final = "bkmgtp"
-_SECRETS: Final = ("token", "secret", "passw", "apikey", "accesskey", "privatekey", "credential")
 _INT: Final = 2**31 - 1
 _LONG: Final = 2**63 - 1
-_SHOWN: Final = 80
-
-type Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a spec is read.
-
-    Attributes:
-        rendered: whether Jinja has been rendered, so that a text with ``{{`` no longer stands for another.
-        max_running_millis: the most that ``bpg.maxRunningMillis`` may ask for, in ms.
-    """
-
-    rendered: bool = False
-    max_running_millis: int = DEFAULT_MAX_RUNNING_MILLIS
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong: where, and what was expected and found."""
-
-    path: Path
-    text: str
-
-
-class Misfit(Exception):
-    """A value does not have its form. Never leaves the package: the models turn it into their own error."""
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__(*problems)
-        self.problems = problems
-
-    def as_pydantic(self) -> ValidationError:
-        """As an error that pydantic puts the path of the field in front of."""
-        details = [
-            InitErrorDetails(
-                type=PydanticCustomError("form", "{text}", {"text": problem.text}), loc=problem.path, input=None
-            )
-            for problem in self.problems
-        ]
-        return ValidationError.from_exception_data("form", details, hide_input=True)
-
-
-type Check = Callable[[Any, Reading], Any]
-
-
-def misfit(expected: str, found: str, note: str = "", *, path: Path = ()) -> Misfit:
-    """A misfit of one problem.
-
-    Args:
-        expected: the right form, with an example.
-        found: what is there, as `shown` or `kind` says it.
-        note: what the gateway would make of it.
-        path: from the value checked to the part that is wrong.
-    """
-    return Misfit(Problem(path, f"expected {expected}; found {found}" + (f" ({note})" if note else "")))
-
-
-@dataclass(frozen=True)
-class Form:
-    """Makes a field of a model take one form: `check` decides.
-
-    Attributes:
-        check: returns the value as it is kept, or raises `Misfit`.
-        required: what is expected, for a field that must be there.
-    """
-
-    check: Check
-    required: str = ""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """How pydantic asks."""
-        return core_schema.with_info_plain_validator_function(self.validate)
-
-    def validate(self, value: Any, info: core_schema.ValidationInfo) -> Any:
-        """Pydantic's validator."""
-        try:
-            if value is None and self.required:
-                raise misfit(self.required, "nothing")
-            return None if value is None else allow_template(self.check)(value, reading_of(info))
-        except Misfit as wrong:
-            raise wrong.as_pydantic() from None
-
-
-def reading_of(info: core_schema.ValidationInfo) -> Reading:
-    """How this validation reads: a model made in a DAG file has no context, and may hold Jinja."""
-    return info.context if isinstance(info.context, Reading) else Reading()
-
-
-def is_template(value: Any) -> bool:
-    """Whether Airflow will render the value."""
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
-
-
-def allow_template(check: Check) -> Check:
-    """The check, but a text with Jinja passes as it is until it has been rendered."""
-
-    def checked(value: Any, reading: Reading) -> Any:
-        return value if not reading.rendered and is_template(value) else check(value, reading)
-
-    return checked
-
-
-def looks_secret(key: str) -> bool:
-    """Whether what stands under such a key is better not shown."""
-    letters = re.sub(r"[^a-z]", "", key.lower())
-    return any(word in letters for word in _SECRETS)
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it."""
-    if isinstance(value, str) and value:
-        return repr(value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else kind(value)
-
-
-def kind(value: Any) -> str:
-    """What sort of value it is, for a message that must not show it."""
-    if value is None or value == "":
-        return "nothing"
-    kinds: Sequence[tuple[type | tuple[type, ...], str]] = (
-        ((str, SecretStr), "a text"),
-        (bool, "true or false"),
-        ((int, float), "a number"),
-        (Mapping, "an object"),
-        ((Sequence, Set), "a list"),
-    )
-    return next((name for types, name in kinds if isinstance(value, types)), f"a {type(value).__name__}")
-
-
-def whole(*, minimum: int = 0, maximum: int = _INT, example: int | None = None, note: str = "") -> Check:
+def whole(
+    *, minimum: int = 0, maximum: int = _INT, example: int | None = None, note: str = "", whose: str = ""
+) -> Check:
     """A whole number, or its digits: templates give texts.
 
     Args:
@@ -168,8 +38,13 @@ def whole(*, minimum: int = 0, maximum: int = _INT, example: int | None = None, 
         maximum: the most allowed; Java's largest int if not given.
         example: for the message.
         note: what becomes of a fraction.
+        whose: whose limit the maximum is, so that the reader knows what to change.
     """
-    span = f"of {minimum} or more" if maximum in (_INT, _LONG) else f"from {minimum} to {maximum}"
+    span = (
+        f"of {minimum} or more"
+        if maximum in (_INT, _LONG)
+        else f"from {minimum} to {maximum}{whose and ', which is '}{whose}"
+    )
     expected = f"a whole number {span}" + (f", such as {example}" if example is not None else "")
 
     def check(value: Any, reading: Reading) -> int:
@@ -209,28 +84,32 @@ def switch(value: Any, reading: Reading) -> bool:
     raise misfit("true or false", shown(value))
 
 
-def memory(*, no_unit: str, cut: bool) -> Check:
+def memory(*, parsed: bool) -> Check:
     """An amount as Spark reads it.
 
     Args:
-        no_unit: what becomes of a number without a unit.
-        cut: whether the gateway cuts fractions off; else Spark fails on them.
+        parsed: whether the gateway reads it too, which needs a unit and cuts fractions off; else it is handed on, Spark takes a number
+            for MiB and fails on fractions.
     """
     expected = "a whole number with a unit of Spark's (b, k, m, g, t or p), such as 1536m or 2g"
 
     def check(value: Any, reading: Reading) -> str:
-        found = value if isinstance(value, str) else ""
-        if parts := _MEMORY.fullmatch(found):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        found = str(value) if is_number and not parsed else value if isinstance(value, str) else ""
+        if parts := _MEMORY.fullmatch(found if parsed or not _DIGITS.fullmatch(found) else f"{found}m"):
             amount = int(parts["amount"]) * 1024 ** _UNITS.index(parts["unit"][0].lower())
             if not 1024**2 <= amount <= _LONG:
                 raise misfit(f"{expected}, from 1m to below 8192p", shown(value), "Spark counts whole m")
             return found
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number or re.fullmatch(r"[0-9.]+", found):
-            raise misfit(expected, shown(value), no_unit)
+            raise misfit(
+                expected,
+                shown(value),
+                "the gateway answers 500 without a unit" if parsed else "Spark reads no fractions",
+            )
         if parts := re.fullmatch(r"(?P<whole>[0-9]*)\.[0-9]*(?P<unit>[A-Za-z]+)", found):
             made = f"the gateway would make it {parts['whole'] or 0}{parts['unit']}"
-            raise misfit(expected, shown(value), made if cut else "Spark reads no fractions")
+            raise misfit(expected, shown(value), made if parsed else "Spark reads no fractions")
         raise misfit(expected, shown(value))
 
     return check
@@ -246,12 +125,11 @@ def core_limit(value: Any, reading: Reading) -> str:
 
 
 def core_request(value: Any, reading: Reading) -> str:
-    """Cores or millicores. Kubernetes takes 0.5 too, but later gateways round it: 500m is the same to all."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if isinstance(text, str) and re.fullmatch(r"0*[1-9][0-9]*m?", text.strip()):
-        return text.strip()
-    expected = "whole cores or millicores, such as 2 or 500m"
-    raise misfit(expected, shown(value), "later gateways round fractions of a core" if "." in str(value) else "")
+    """Cores or millicores; Kubernetes counts no less than a thousandth."""
+    text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    if _CORES.fullmatch(text) and float(text.rstrip("m")):
+        return text
+    raise misfit("cores or millicores, such as 2 or 500m", shown(value))
 
 
 def word(*choices: str) -> Check:
@@ -337,12 +215,11 @@ def dotted_name(value: Any, reading: Reading) -> str:
 
 def cluster_id(value: Any, reading: Reading) -> str:
     """The id of one of the gateway's clusters."""
-    if isinstance(value, str) and "-" in value:
-        note = "the gateway takes what stands before the first dash of a submission id for the cluster and no longer finds the job"
-        raise misfit("a cluster id without a dash, such as sparkclustera", shown(value), note)
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9.]*[a-z0-9])?", value):
-        raise misfit("a cluster id of lower-case letters and digits, such as sparkclustera", shown(value))
-    return value
+    if isinstance(value, str) and _CLUSTER.fullmatch(value):
+        return value
+    raise misfit(
+        "a cluster id of lower-case letters, digits, inner dots and dashes, such as sparkclustera", shown(value)
+    )
 
 
 def queue(value: Any, reading: Reading) -> str:
@@ -396,41 +273,3 @@ def filled_text(value: Any, reading: Reading) -> str:
     if not found.strip():
         raise misfit("a text that is not empty", "nothing")
     return found
-
-
-def sequence(item: Check, example: str) -> Check:
-    """A list, each item with Jinja or of the form."""
-
-    def check(value: Any, reading: Reading) -> tuple[Any, ...]:
-        if isinstance(value, str) or not isinstance(value, Sequence | Set):
-            raise misfit(f"a list, such as {example}", kind(value))
-        return tuple(_every([((at,), allow_template(item), part) for at, part in enumerate(value)], reading))
-
-    return check
-
-
-def mapping(key: Check, item: Callable[[str], Check], example: str) -> Check:
-    """An object, each key of the form, each value with Jinja or of the form that goes with its key."""
-
-    def check(value: Any, reading: Reading) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise misfit(f"an object, such as {example}", kind(value))
-        keys = [((str(found),), key, found) for found in value]  # no Jinja: Airflow renders no keys
-        values = [((str(found),), allow_template(item(str(found))), part) for found, part in value.items()]
-        kept = _every([*keys, *values], reading)
-        return dict(zip(kept[: len(keys)], kept[len(keys) :], strict=True))
-
-    return check
-
-
-def _every(parts: Sequence[tuple[Path, Check, Any]], reading: Reading) -> list[Any]:
-    """Check all parts before anything is raised, so that every problem is told."""
-    kept, problems = list[Any](), list[Problem]()
-    for path, check, value in parts:
-        try:
-            kept.append(check(value, reading))
-        except Misfit as wrong:
-            problems += [Problem((*path, *problem.path), problem.text) for problem in wrong.problems]
-    if problems:
-        raise Misfit(*problems)
-    return kept

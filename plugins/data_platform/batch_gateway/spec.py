@@ -14,9 +14,10 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import SecretStr
 
-from data_platform.batch_gateway import forms
-from data_platform.batch_gateway.forms import DEFAULT_MAX_RUNNING_MILLIS, Form, Misfit, Problem, Reading, misfit
+from data_platform.batch_gateway import forms, spec_form
+from data_platform.batch_gateway.elsewhere import JOB_KEYS
 from data_platform.batch_gateway.names import MAX_LABEL, normalise_label
+from data_platform.batch_gateway.spec_form import Form, Misfit, Problem, Reading, misfit
 from data_platform.batch_gateway.spec_part import Image, Nested, Part, Switch, needed, peek, refused
 from data_platform.batch_gateway.spec_pods import MAX_INSTANCES, DriverSpec, EnvVar, ExecutorSpec, Volume, VolumeMount
 from data_platform.batch_gateway.spec_text import parse
@@ -33,7 +34,7 @@ _IDENTITY_ROOM: Final = MAX_LABEL - len("-") - 32 - len("-driver")
 _CREDENTIALS: Final = frozenset({"apikey", "password", "token", "secret", "clientsecret", "authorization"})
 """Last parts of the names of OpenLineage's properties, in lower case, that hold one."""
 
-_Texts = Annotated[tuple[str, ...] | str | None, Form(forms.sequence(forms.filled_text, "['s3://bucket/a.jar']"))]
+_Texts = Annotated[tuple[str, ...] | str | None, Form(spec_form.sequence(forms.filled_text, "['s3://bucket/a.jar']"))]
 _Factor = Annotated[float | str | None, Form(forms.factor)]
 
 
@@ -87,7 +88,7 @@ def _property_name(value: Any, reading: Reading) -> str:
         if value == MAX_RUNNING_CONF:
             return MAX_RUNNING_CONF
         expected = f"a property that begins with spark., or {MAX_RUNNING_CONF}"
-        raise misfit(expected, f"the key {forms.shown(value)}", "Spark ignores any other")
+        raise misfit(expected, f"the key {spec_form.shown(value)}", "Spark ignores any other")
     last = value.lower().rpartition(".")[2].replace("_", "")
     if value.lower().startswith("spark.openlineage.transport") and last in _CREDENTIALS:
         raise misfit(
@@ -99,26 +100,24 @@ def _property_name(value: Any, reading: Reading) -> str:
     return value
 
 
-def _property_value(key: str) -> forms.Check:
+def _property_value(key: str) -> spec_form.Check:
     if key == INSTANCES_CONF:
-        return _whole_text(lambda reading: MAX_INSTANCES)
+        return lambda value, reading: str(forms.whole(maximum=MAX_INSTANCES)(value, reading))
     if key == MAX_RUNNING_CONF:
-        return _whole_text(lambda reading: reading.max_running_millis, minimum=1)
+        return _running_time
     return forms.as_text
 
 
-def _whole_text(maximum: Any, *, minimum: int = 0) -> forms.Check:
-    def check(value: Any, reading: Reading) -> str:
-        return str(forms.whole(minimum=minimum, maximum=maximum(reading))(value, reading))
-
-    return check
+def _running_time(value: Any, reading: Reading) -> str:
+    most = forms.LONG if reading.max_running_millis is None else reading.max_running_millis
+    return str(forms.whole(minimum=1, maximum=most, whose="the operator's queue_limit in ms")(value, reading))
 
 
 def _application_name(value: Any, reading: Reading) -> str:
     found = str(forms.text("an application name")(value, reading))
     if normalise_label(found) != found:
         expected = f"at most {MAX_LABEL} letters, digits and inner dashes, underscores and dots"
-        raise misfit(expected, forms.shown(found), f"the gateway would list it as {normalise_label(found)!r}")
+        raise misfit(expected, spec_form.shown(found), f"the gateway would list it as {normalise_label(found)!r}")
     return found
 
 
@@ -153,6 +152,7 @@ class JobSpec(Part):
     """
 
     unknown_key: ClassVar[str] = "the gateway would refuse the request with 400"
+    elsewhere: ClassVar[Mapping[str, str]] = JOB_KEYS
 
     spark_version: Annotated[
         str, Form(forms.version("3.5.0"), "the Spark version as the gateway lists it, such as '3.5.0'")
@@ -169,11 +169,11 @@ class JobSpec(Part):
     mode: Annotated[str | None, Form(forms.word("cluster"))] = None
     main_class: Annotated[str | None, Form(forms.text("a class, such as org.apache.spark.examples.SparkPi"))] = None
     arguments: Annotated[
-        tuple[str, ...] | str | None, Form(forms.sequence(forms.filled_text, "['--date', '2026-01-31']"))
+        tuple[str, ...] | str | None, Form(spec_form.sequence(forms.as_text, "['--date', '2026-01-31']"))
     ] = None
     spark_conf: Annotated[
         Mapping[str, str] | str | None,
-        Form(forms.mapping(_property_name, _property_value, "{'spark.sql.shuffle.partitions': '200'}")),
+        Form(spec_form.mapping(_property_name, _property_value, "{'spark.sql.shuffle.partitions': '200'}")),
     ] = None
     deps: Annotated[Dependencies | str | None, Nested(Dependencies, example="{'pyFiles': ['s3a://bucket/a.zip']}")] = (
         None
@@ -202,14 +202,15 @@ class JobSpec(Part):
         source: JobSpec | Mapping[str, Any] | str,
         *,
         rendered: bool = True,
-        max_running_millis: int = DEFAULT_MAX_RUNNING_MILLIS,
+        max_running_millis: int | None = None,
     ) -> JobSpec:
         """Read a spec, and refuse what the gateway would refuse, ignore or alter.
 
         Args:
             source: a spec, its mapping in the gateway's or Python's names, or JSON or YAML text.
             rendered: whether Jinja has been rendered: then a text with ``{{`` is judged as any other.
-            max_running_millis: ms that ``bpg.maxRunningMillis`` may ask for at most: the queue's limit, where it is not 12 h.
+            max_running_millis: ms that ``bpg.maxRunningMillis`` may ask for at most: the operator's ``queue_limit``. None where that is
+                not known, as in a spec that is made before its operator.
 
         Raises:
             SpecRefused: the message has a line for each problem, with the field's path, what was expected and what was found.
@@ -217,9 +218,9 @@ class JobSpec(Part):
         try:
             given = parse(source) if isinstance(source, str) else source
             if not isinstance(given, JobSpec | Mapping):
-                path = f" {forms.shown(given)}: is it a file that Airflow did not find?" if _is_path(given) else ""
+                path = f" {spec_form.shown(given)}: is it a file that Airflow did not find?" if _is_path(given) else ""
                 raise misfit(
-                    "an object with sparkVersion, mainApplicationFile, driver, executor", forms.kind(given) + path
+                    "an object with sparkVersion, mainApplicationFile, driver, executor", spec_form.kind(given) + path
                 )
         except Misfit as wrong:
             raise refused(wrong.problems) from None
@@ -253,7 +254,7 @@ def _is_path(value: Any) -> bool:
 def _language(value: Any) -> Iterator[Problem]:
     """Type, class and file must go together: the gateway guesses the type by the class alone."""
     kind, main_class, file = (peek(value, key) for key in ("type", "mainClass", "mainApplicationFile"))
-    if any(forms.is_template(each) for each in (kind, main_class, file)):
+    if any(spec_form.is_template(each) for each in (kind, main_class, file)):
         return
     file = file.lower() if isinstance(file, str) else ""
     jvm = kind in ("Java", "Scala") or (not kind and bool(main_class))
@@ -267,17 +268,19 @@ def _language(value: Any) -> Iterator[Problem]:
     elif not kind and file.endswith(".r"):
         yield Problem(("type",), "expected R, since mainApplicationFile is R; found nothing (the gateway would guess)")
     elif jvm and file.endswith((".py", ".r")):
-        yield Problem(("mainApplicationFile",), f"expected a jar, since mainClass is given; found {forms.shown(file)}")
+        yield Problem(
+            ("mainApplicationFile",), f"expected a jar, since mainClass is given; found {spec_form.shown(file)}"
+        )
     elif kind in ("Python", "R") and file.endswith(".jar"):
         yield Problem(
-            ("mainApplicationFile",), f"expected a file of {kind}, which type says; found {forms.shown(file)}"
+            ("mainApplicationFile",), f"expected a file of {kind}, which type says; found {spec_form.shown(file)}"
         )
 
 
 def _length(value: Any) -> Iterator[Problem]:
     """``<cluster>-<32 hex>-<suffix>-driver`` is the driver's pod, whose name has at most 63 characters."""
     cluster, suffix = peek(value, "clusterId"), peek(value, "submissionIdSuffix")
-    if any(forms.is_template(each) or not isinstance(each, str | None) for each in (cluster, suffix)):
+    if any(spec_form.is_template(each) or not isinstance(each, str | None) for each in (cluster, suffix)):
         return
     pod = "<cluster>-<32 hex digits>-<suffix>-driver must fit into 63"
     if suffix:
@@ -285,10 +288,10 @@ def _length(value: Any) -> Iterator[Problem]:
         of = f"beside clusterId {cluster!r}" if cluster else f"beside a cluster id of up to {CLUSTER_ID_ALLOWANCE}"
         if len(suffix) > room:
             expected = f"expected at most {max(room, 0)} characters {of}, since {pod}"
-            yield Problem(("submissionIdSuffix",), f"{expected}; found {len(suffix)}, {forms.shown(suffix)}")
+            yield Problem(("submissionIdSuffix",), f"{expected}; found {len(suffix)}, {spec_form.shown(suffix)}")
     elif cluster and len(cluster) > _IDENTITY_ROOM:
         expected = f"expected at most {_IDENTITY_ROOM} characters, since {pod}"
-        yield Problem(("clusterId",), f"{expected}; found {len(cluster)}, {forms.shown(cluster)}")
+        yield Problem(("clusterId",), f"{expected}; found {len(cluster)}, {spec_form.shown(cluster)}")
 
 
 def _mounts(value: Any) -> Iterator[Problem]:
@@ -297,16 +300,17 @@ def _mounts(value: Any) -> Iterator[Problem]:
     if not isinstance(volumes, Sequence) or isinstance(volumes, str) or not volumes:
         return
     names = [peek(volume, "name") for volume in volumes]
-    if any(forms.is_template(each) for each in (*names, *volumes)):
+    if any(spec_form.is_template(each) for each in (*names, *volumes)):
         return
     for pod in ("driver", "executor"):
         mounts = peek(value, pod, "volumeMounts")
         for at, mount in enumerate(mounts if isinstance(mounts, list | tuple) else ()):
             name = peek(mount, "name")
-            if isinstance(name, str) and not forms.is_template(name) and name not in names:
+            if isinstance(name, str) and not spec_form.is_template(name) and name not in names:
                 known = ", ".join(str(each) for each in names)
                 yield Problem(
-                    (pod, "volumeMounts", at, "name"), f"expected one of volumes ({known}); found {forms.shown(name)}"
+                    (pod, "volumeMounts", at, "name"),
+                    f"expected one of volumes ({known}); found {spec_form.shown(name)}",
                 )
 
 
@@ -324,13 +328,25 @@ def _remarks(spec: JobSpec) -> Iterator[str]:
         if peek(spec, field) is not None:
             yield f"{field}: the gateway does not pass it on; give memoryOverhead, or sparkConf spark.driver.memoryOverheadFactor"
     yield from _conf_remarks(spec.spark_conf if isinstance(spec.spark_conf, Mapping) else {})
+    if isinstance(spec.cluster_id, str) and "-" in spec.cluster_id and not spec_form.is_template(spec.cluster_id):
+        yield (
+            "clusterId: with a dash in it, the gateway can neither tell of the job by its id nor cancel it: it is found in listings only"
+        )
     if peek(spec, "restartPolicy", "type") == "Always":
         yield "restartPolicy.type: with Always the operator starts the job anew when it has ended, so it never ends"
     for pod in ("driver", "executor"):
+        yield from _size_remarks(pod, peek(spec, pod, "memoryOverhead"), peek(spec, pod, "coreRequest"))
         if not spec.volumes and peek(spec, pod, "volumeMounts"):
             yield f"{pod}.volumeMounts: without volumes, those of a cluster that has some take their place"
     if peek(spec, "driver", "podName"):
         yield "driver.podName: a second job of that name fails as long as the first one's pod is there"
+
+
+def _size_remarks(pod: str, overhead: Any, cores: Any) -> Iterator[str]:
+    if isinstance(overhead, str) and overhead.isdecimal():
+        yield f"{pod}.memoryOverhead: Spark takes {overhead} for MiB; write {overhead}m"
+    if isinstance(cores, str) and "." in cores and not spec_form.is_template(cores) and float(cores) % 1:
+        yield f"{pod}.coreRequest: later versions of the gateway round {cores}; {float(cores) * 1000:.0f}m is the same to all"
 
 
 def _conf_remarks(conf: Mapping[str, str]) -> Iterator[str]:
@@ -340,5 +356,5 @@ def _conf_remarks(conf: Mapping[str, str]) -> Iterator[str]:
     if "spark.app.name" in conf:
         yield "sparkConf.spark.app.name: the gateway overwrites it with the application name"
     for key in conf:
-        if forms.looks_secret(key) and ".secrets." not in key and ".secretKeyRef." not in key:
+        if spec_form.looks_secret(key) and ".secrets." not in key and ".secretKeyRef." not in key:
             yield f"sparkConf.{key}: the gateway's /spec and /describe show it to every user; use a Kubernetes secret"

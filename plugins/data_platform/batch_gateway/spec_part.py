@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
-from data_platform.batch_gateway import forms
+from data_platform.batch_gateway import forms, spec_form
 from data_platform.batch_gateway.exceptions import SpecRefused
-from data_platform.batch_gateway.forms import Form, Misfit, Path, Problem, Reading, misfit
+from data_platform.batch_gateway.spec_form import Form, Misfit, Path, Problem, Reading, misfit
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
+
+_LIKENESS: Final = 0.8
+"""Of a slip of the pen and the key that was meant, by difflib; below, words that have nothing to do with each other are alike, too."""
 
 
 class Part(BaseModel):
@@ -34,14 +37,14 @@ class Part(BaseModel):
     )
     unknown_key: ClassVar[str] = "the gateway would silently ignore it"
     elsewhere: ClassVar[Mapping[str, str]] = {}
-    """Keys that Kubernetes knows and the gateway does not: what to do instead."""
+    """Keys that others know and the gateway does not: what to do instead."""
 
     @model_validator(mode="wrap")
     @classmethod
     def _tell_every_problem(
         cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: core_schema.ValidationInfo
     ) -> Self:
-        contradictions = list(cls._contradictions(value, forms.reading_of(info)))
+        contradictions = list(cls._contradictions(value, spec_form.reading_of(info)))
         try:
             part = handler(value)
         except ValidationError as error:
@@ -82,10 +85,11 @@ class Part(BaseModel):
 
     @classmethod
     def _unknown(cls, key: str) -> str:
-        if key in cls.elsewhere:
-            return f"expected only {', '.join(cls._keys())}; found {key}, and {cls.unknown_key}: {cls.elsewhere[key]}"
-        nearest = difflib.get_close_matches(to_camel(key), cls._keys(), 1, cutoff=0.5)
-        expected = f"expected {nearest[0]}" if nearest else f"expected only {', '.join(cls._keys())}"
+        if instead := cls.elsewhere.get(to_camel(key)):
+            return f"expected no {key} here: {instead}; found it, and {cls.unknown_key}"
+        keys = {each.lower(): each for each in cls._keys()}
+        nearest = difflib.get_close_matches(to_camel(key).lower(), keys, 1, cutoff=_LIKENESS)
+        expected = f"expected {keys[nearest[0]]}" if nearest else f"expected only {', '.join(keys.values())}"
         return f"{expected}; found the unknown key {key[:80]}, and {cls.unknown_key}"
 
     def to_mapping(self) -> dict[str, Any]:
@@ -98,7 +102,7 @@ class Part(BaseModel):
         """Without fields that are not set, and without what looks like a secret."""
         for name, value in super().__repr_args__():
             if isinstance(value, Mapping):
-                yield name, {key: "**********" if forms.looks_secret(key) else each for key, each in value.items()}
+                yield name, {key: "**********" if spec_form.looks_secret(key) else each for key, each in value.items()}
             elif value is not None:
                 yield name, value
 
@@ -118,13 +122,13 @@ class Nested:
 
     def validate(self, value: Any, info: core_schema.ValidationInfo) -> Any:
         """Pydantic's validator."""
-        check = forms.sequence(self._one, self.example) if self.many else self._one
+        check = spec_form.sequence(self._one, self.example) if self.many else self._one
         return Form(check, self.required).validate(value, info)
 
     def _one(self, value: Any, reading: Reading) -> Part:
         if not isinstance(value, Part | Mapping):
             example = f", such as {self.example}" if self.example and not self.many else ""
-            raise misfit(self.required or f"an object{example}", forms.kind(value))
+            raise misfit(self.required or f"an object{example}", spec_form.kind(value))
         try:
             return self.model.model_validate(value, context=reading)
         except SpecRefused as error:

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final
 
-from data_platform.batch_gateway import forms
-from data_platform.batch_gateway.forms import Form, Problem, Reading
+from data_platform.batch_gateway import forms, spec_form
+from data_platform.batch_gateway.elsewhere import AFFINITIES, ENVIRONMENT_SOURCES, POD_KEYS, VOLUME_KINDS
 from data_platform.batch_gateway.names import MAX_LABEL
+from data_platform.batch_gateway.spec_form import Form, Problem, Reading
 from data_platform.batch_gateway.spec_part import Image, Nested, Part, Switch, Text, needed, peek
 
 MAX_INSTANCES: Final = 5000
 """Executors that the gateway lets a job have."""
-_VOLUME_KINDS: Final = (
-    "mount it with sparkConf spark.kubernetes.driver.volumes.<kind>.<name>.mount.path, and executor likewise"
-)
-_SECRET_MOUNT: Final = "sparkConf spark.kubernetes.driver.secrets.<secret>: <directory>, and executor likewise"  # noqa: S105  # no secret
 
-_Memory = Annotated[str | None, Form(forms.memory(no_unit="the gateway answers 500 without a unit", cut=True))]
-_Overhead = Annotated[str | None, Form(forms.memory(no_unit="Spark would take it for m", cut=False))]
+_Memory = Annotated[str | None, Form(forms.memory(parsed=True))]
+_Overhead = Annotated[str | None, Form(forms.memory(parsed=False))]
 
 
-def _labels(value: forms.Check, example: str) -> Form:
-    return Form(forms.mapping(forms.label_key, lambda key: value, example))
+def _labels(value: spec_form.Check, example: str) -> Form:
+    return Form(spec_form.mapping(forms.label_key, lambda key: value, example))
 
 
 class FieldRef(Part):
@@ -34,10 +31,7 @@ class FieldRef(Part):
 class EnvVarSource(Part):
     """Where an environment variable's value comes from; the gateway knows the pod's fields only."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {
-        "secretKeyRef": "give sparkConf spark.kubernetes.driver.secretKeyRef.<NAME>: <secret>:<key>, and executor likewise",
-        "configMapKeyRef": "mount the config map: volumes with configMap, and volumeMounts",
-    }
+    elsewhere: ClassVar[Mapping[str, str]] = ENVIRONMENT_SOURCES
     field_ref: Annotated[FieldRef | str | None, Nested(FieldRef, example="{'fieldPath': 'status.podIP'}")] = None
 
     @classmethod
@@ -69,7 +63,7 @@ class EnvVar(Part):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Without a value that looks like a secret by its name."""
         for name, value in super().__repr_args__():
-            yield name, "**********" if name == "value" and forms.looks_secret(self.name) else value
+            yield name, "**********" if name == "value" and spec_form.looks_secret(self.name) else value
 
 
 class VolumeMount(Part):
@@ -116,12 +110,7 @@ class Volume(Part):
         config_map: one of the two.
     """
 
-    elsewhere: ClassVar[Mapping[str, str]] = {
-        "emptyDir": _VOLUME_KINDS,
-        "persistentVolumeClaim": _VOLUME_KINDS,
-        "nfs": _VOLUME_KINDS,
-        "secret": f"mount it with {_SECRET_MOUNT}",
-    }
+    elsewhere: ClassVar[Mapping[str, str]] = VOLUME_KINDS
     name: Annotated[str, Form(forms.name(maximum=MAX_LABEL), "the volume's name, such as scratch")]
     host_path: Annotated[HostPath | str | None, Nested(HostPath, example="{'path': '/mnt/scratch'}")] = None
     config_map: Annotated[ConfigMap | str | None, Nested(ConfigMap, example="{'name': 'settings'}")] = None
@@ -166,7 +155,7 @@ class NodeExpression(Part):
             "one of In, NotIn, Exists, DoesNotExist, Gt, Lt",
         ),
     ]
-    values: Annotated[tuple[str, ...] | str | None, Form(forms.sequence(forms.label_value, "['spot']"))] = None
+    values: Annotated[tuple[str, ...] | str | None, Form(spec_form.sequence(forms.label_value, "['spot']"))] = None
 
 
 class NodeTerm(Part):
@@ -216,20 +205,32 @@ class NodeAffinity(Part):
 class Affinity(Part):
     """The nodes for a pod; the gateway knows no affinity between pods."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("podAffinity", "podAntiAffinity"), "choose nodes with nodeAffinity"
-    )
+    elsewhere: ClassVar[Mapping[str, str]] = AFFINITIES
     node_affinity: Annotated[NodeAffinity | str | None, Nested(NodeAffinity)] = None
 
 
-class _PodSpec(Part):
-    """What driver and executors have in common."""
+class PodSpec(Part):
+    """What driver and executors have in common.
 
-    elsewhere: ClassVar[Mapping[str, str]] = {
-        "nodeSelector": "give sparkConf spark.kubernetes.node.selector.<label>: <value>, or affinity",
-        "secrets": f"give {_SECRET_MOUNT}",
-        "envFrom": "give env, or sparkConf spark.kubernetes.driver.secretKeyRef.<NAME>: <secret>:<key>",
-    }
+    Attributes:
+        cores: whole; 1 if not given.
+        core_limit: the most CPU, in whole cores; as ``cores`` if not given.
+        core_request: CPU that is reserved, ``2`` or ``500m``; as ``cores`` if not given.
+        memory: of the JVM, ``1536m``, ``2g``; 1g if not given.
+        memory_overhead: beside the JVM, ``512m``; Spark's share of ``memory`` if not given.
+        image: instead of the job's.
+        env: environment variables.
+        labels: of the pod.
+        annotations: of the pod.
+        service_account: if not given, the cluster's for the driver, Spark's for executors.
+        volume_mounts: of the job's ``volumes``.
+        security_context: what the container may do.
+        affinity: nodes; the queue's if not given.
+        java_options: of the JVM.
+        termination_grace_period_seconds: s from the request to stop to the kill.
+    """
+
+    elsewhere: ClassVar[Mapping[str, str]] = POD_KEYS
 
     cores: Annotated[
         int | str | None,
@@ -261,25 +262,10 @@ class _PodSpec(Part):
     )
 
 
-class DriverSpec(_PodSpec):
-    """The driver's pod.
+class DriverSpec(PodSpec):
+    """The driver's pod: what `PodSpec` has, and its own.
 
     Attributes:
-        cores: whole; 1 if not given.
-        core_limit: the most CPU, in whole cores; as ``cores`` if not given.
-        core_request: CPU that is reserved, ``2`` or ``500m``; as ``cores`` if not given.
-        memory: of the JVM, ``1536m``, ``2g``; 1g if not given.
-        memory_overhead: beside the JVM, ``512m``; Spark's share of ``memory`` if not given.
-        image: instead of the job's.
-        env: environment variables.
-        labels: of the pod.
-        annotations: of the pod.
-        service_account: the cluster's if not given.
-        volume_mounts: of the job's ``volumes``.
-        security_context: what the container may do.
-        affinity: nodes; the queue's if not given.
-        java_options: of the JVM.
-        termination_grace_period_seconds: s from the request to stop to the kill.
         pod_name: ``<submission id>-driver`` if not given.
         kubernetes_master: the address by which the driver reaches Kubernetes.
     """
@@ -290,25 +276,10 @@ class DriverSpec(_PodSpec):
     ] = None
 
 
-class ExecutorSpec(_PodSpec):
-    """The executors' pods.
+class ExecutorSpec(PodSpec):
+    """The executors' pods: what `PodSpec` has, and their own.
 
     Attributes:
-        cores: whole; 1 if not given.
-        core_limit: the most CPU, in whole cores; as ``cores`` if not given.
-        core_request: CPU that is reserved, ``2`` or ``500m``; as ``cores`` if not given.
-        memory: of the JVM, ``1536m``, ``2g``; 1g if not given.
-        memory_overhead: beside the JVM, ``512m``; Spark's share of ``memory`` if not given.
-        image: instead of the job's.
-        env: environment variables.
-        labels: of the pods.
-        annotations: of the pods.
-        service_account: Spark's if not given.
-        volume_mounts: of the job's ``volumes``.
-        security_context: what the containers may do.
-        affinity: nodes; the queue's if not given.
-        java_options: of the JVM.
-        termination_grace_period_seconds: s from the request to stop to the kill.
         instances: 1 to 5000; 1 if not given.
         delete_on_termination: whether pods go when they end; Spark's default if not given.
     """

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from data_platform.batch_gateway.forms import misfit
+from data_platform.batch_gateway.spec_form import misfit
 
 _NULL: Final = "tag:yaml.org,2002:null"
 

@@ -3,13 +3,14 @@
 import copy
 import json
 import pickle
+from datetime import timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from pydantic import ValidationError
 
 from data_platform.batch_gateway.exceptions import BatchGatewayError, SpecRefused
-from data_platform.batch_gateway.forms import DEFAULT_MAX_RUNNING_MILLIS
+from data_platform.batch_gateway.operators import BatchGatewaySubmitOperator
 from data_platform.batch_gateway.spec import (
     Dependencies,
     DriverSpec,
@@ -85,15 +86,23 @@ def test_a_bad_part_is_refused_where_it_is_made():
         JobSpec(spark_version="3.5.0", main_application_file="a.py", driver={"cores": 0.5}, executor=None)
 
 
-HOURS_12 = 43_200_000
+HOURS_24 = 86_400_000
 
 
-def test_the_limit_of_the_running_time_is_12_hours_unless_the_queues_is_given():
-    asks = lambda millis: with_("sparkConf", {"bpg.maxRunningMillis": millis})  # noqa: E731
-    assert DEFAULT_MAX_RUNNING_MILLIS == HOURS_12
-    assert JobSpec.read(asks(HOURS_12)).spark_conf == {"bpg.maxRunningMillis": str(HOURS_12)}
-    assert JobSpec.read(asks(2 * HOURS_12), max_running_millis=2 * HOURS_12)
-    assert "from 1 to 1000; found 1001" in refused(asks(1001), max_running_millis=1000)
+def test_a_spec_may_ask_for_any_running_time_until_the_queues_limit_is_known():
+    asks = with_("sparkConf", {"bpg.maxRunningMillis": HOURS_24})
+    assert JobSpec(**asks).spark_conf == {"bpg.maxRunningMillis": str(HOURS_24)}
+    assert JobSpec.read(asks).spark_conf == {"bpg.maxRunningMillis": str(HOURS_24)}
+    assert JobSpec.read(JobSpec(**asks), max_running_millis=HOURS_24)
+    told = line(refused(asks, max_running_millis=HOURS_24 - 1), "sparkConf.bpg.maxRunningMillis")
+    assert f"expected a whole number from 1 to {HOURS_24 - 1}, which is the operator's queue_limit in ms; found" in told
+
+
+def test_the_operators_queue_limit_is_the_one_that_counts():
+    longer = JobSpec(**with_("sparkConf", {"bpg.maxRunningMillis": HOURS_24}))
+    assert BatchGatewaySubmitOperator(task_id="submit", job=longer, queue_limit=timedelta(hours=24))
+    with pytest.raises(SpecRefused, match="from 1 to 43200000, which is the operator's queue_limit in ms"):
+        BatchGatewaySubmitOperator(task_id="submit", job=longer)
 
 
 def test_numbers_and_booleans_become_the_texts_that_spark_writes():
@@ -121,6 +130,15 @@ def test_numbers_and_booleans_become_the_texts_that_spark_writes():
     }
 
 
+def test_an_argument_may_be_empty():
+    assert JobSpec.read({**PI, "arguments": ["--filter", ""]}).arguments == ("--filter", "")
+
+
+def test_a_share_of_a_core_and_memory_in_mib_are_sent_as_they_are():
+    spec = JobSpec.read(with_("driver", {"coreRequest": 0.5, "memoryOverhead": 512}))
+    assert spec.to_mapping()["driver"] == {"coreRequest": "0.5", "memoryOverhead": "512"}
+
+
 def test_the_texts_of_rendered_templates_become_numbers_and_booleans():
     rendered = with_("executor", {"instances": "20", "cores": " 4 ", "deleteOnTermination": "True"}, PI)
     sent = JobSpec.read({**rendered, "spotInstance": "false", "overheadFactor": "0.2"}).to_request(application_name="a")
@@ -139,6 +157,11 @@ def test_the_texts_of_rendered_templates_become_numbers_and_booleans():
         (with_("restartPolicy", {"type": "Always"}), "restartPolicy.type: with Always"),
         (with_("driver.volumeMounts", [{"name": "v", "mountPath": "/v"}]), "driver.volumeMounts: without volumes"),
         (with_("driver.podName", "pi"), "driver.podName: a second job of that name fails"),
+        (with_("clusterId", "spark-cluster-a"), "clusterId: with a dash in it"),
+        (with_("driver.memoryOverhead", "512"), "driver.memoryOverhead: Spark takes 512 for MiB; write 512m"),
+        (with_("executor.memoryOverhead", 512), "executor.memoryOverhead: Spark takes 512 for MiB; write 512m"),
+        (with_("driver.coreRequest", "0.5"), "driver.coreRequest: later versions of the gateway round 0.5"),
+        (with_("executor.coreRequest", 1.25), "executor.coreRequest: later versions of the gateway round 1.25"),
     ],
 )  # fmt: skip
 def test_what_the_gateway_takes_without_effect_is_remarked_upon(spec, remark):

@@ -4,7 +4,6 @@ import pytest
 
 from tests.plugins.batch_gateway.spec_samples import line, refused, with_
 
-HOURS_12 = 43_200_000
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
@@ -31,17 +30,22 @@ PODS = [
     ("memory", "", "a whole number with a unit", "nothing", ""),
     ("memory", True, "a whole number with a unit", "true", ""),
     ("memoryOverhead", "1.5g", "a whole number with a unit", "'1.5g'", "Spark reads no fractions"),
-    ("memoryOverhead", "2048", "a whole number with a unit", "'2048'", "Spark would take it for m"),
+    ("memoryOverhead", "0", "from 1m", "'0'", ""),
+    ("memoryOverhead", 0.5, "a whole number with a unit", "0.5", "Spark reads no fractions"),
+    ("memoryOverhead", "512.5", "a whole number with a unit", "'512.5'", "Spark reads no fractions"),
     ("memoryOverhead", "0m", "from 1m", "'0m'", ""),
     ("memoryOverhead", "512MiB", "a whole number with a unit", "'512MiB'", ""),
     ("coreLimit", "1000m", "a whole number of cores without a unit, such as 2", "'1000m'", "answers 500 to 1000m"),
     ("coreLimit", "1.5", "a whole number of cores without a unit", "'1.5'", "500"),
     ("coreLimit", "0", "a whole number of cores", "'0'", ""),
     ("coreLimit", "2 cores", "a whole number of cores", "'2 cores'", ""),
-    ("coreRequest", "0.5", "whole cores or millicores, such as 2 or 500m", "'0.5'", "round fractions"),
-    ("coreRequest", 0.5, "whole cores or millicores", "0.5", "round fractions"),
-    ("coreRequest", "0m", "whole cores or millicores", "'0m'", ""),
-    ("coreRequest", "2g", "whole cores or millicores", "'2g'", ""),
+    ("coreRequest", "0m", "cores or millicores, such as 2 or 500m", "'0m'", ""),
+    ("coreRequest", "0.0", "cores or millicores", "'0.0'", ""),
+    ("coreRequest", 0, "cores or millicores", "0", ""),
+    ("coreRequest", "1.5m", "cores or millicores", "'1.5m'", ""),
+    ("coreRequest", "0.0005", "cores or millicores", "'0.0005'", ""),
+    ("coreRequest", "2g", "cores or millicores", "'2g'", ""),
+    ("coreRequest", True, "cores or millicores", "true", ""),
     ("cores", 0.5, "a whole number of 1 or more, such as 2", "0.5", "would cut a fraction off"),
     ("cores", "1.5", "a whole number of 1 or more", "'1.5'", "would cut a fraction off"),
     ("cores", 1.0, "a whole number", "1.0", ""),
@@ -115,11 +119,11 @@ FIELDS = [
     ("restartPolicy.onFailureRetries", -1, "a whole number of 0 or more", "-1"),
     ("restartPolicy.onFailureRetryInterval", 0, "a whole number of 1 or more", "0"),
     ("arguments", "--date 2026", "a list, such as ['--date', '2026-01-31']", "a text"),
-    ("arguments", [1, ""], "a text that is not empty", "nothing"),
     ("arguments", ["a", None], "a text, a number, or true or false", "nothing"),
     ("arguments", ["a", ["b"]], "a text, a number, or true or false", "a list"),
     ("sparkConf", ["spark.a=b"], "an object, such as {'spark.sql.shuffle.partitions': '200'}", "a list"),
     ("deps", ["a.jar"], "an object, such as {'pyFiles': ['s3a://bucket/a.zip']}", "a list"),
+    ("deps.jars", [1, ""], "a text that is not empty", "nothing"),
     ("deps.jars", "s3a://bucket/a.jar", "a list, such as ['s3://bucket/a.jar']", "a text"),
     ("volumes", {"name": "v"}, "a list, such as [{'name': 'scratch'", "an object"),
     ("queue", "", "a queue of at most 58 letters", "nothing"),
@@ -127,13 +131,8 @@ FIELDS = [
     ("queue", "dev..etl", "single dots", "'dev..etl'"),
     ("queue", "q" * 59, "a queue of at most 58 letters", "'qqq"),
     ("queueToken", "", "a token", "nothing"),
-    (
-        "clusterId",
-        "spark-cluster-a",
-        "a cluster id without a dash",
-        "'spark-cluster-a' (the gateway takes what stands before the first dash",
-    ),
-    ("clusterId", "SparkA", "a cluster id of lower-case letters and digits", "'SparkA'"),
+    ("clusterId", "SparkA", "a cluster id of lower-case letters, digits, inner dots and dashes", "'SparkA'"),
+    ("clusterId", "spark-", "a cluster id of lower-case letters", "'spark-'"),
     ("clusterId", "c" * 24, "at most 23 characters", "24, 'cccc"),
     ("submissionIdSuffix", "Nightly", "lower-case letters, digits and inner dashes", "'Nightly'"),
     ("submissionIdSuffix", "a.b", "lower-case letters", "'a.b'"),
@@ -158,8 +157,8 @@ FIELDS = [
 @pytest.mark.parametrize(("path", "value", "expected", "found"), FIELDS)
 def test_a_wrong_field_is_refused_with_the_right_form(path, value, expected, found):
     spec = with_(path, value)
-    if path == "arguments" and isinstance(value, list):
-        path = "arguments[1]"
+    if path in ("arguments", "deps.jars") and isinstance(value, list):
+        path = f"{path}[1]"
     told = line(refused(spec), path)
     assert told.startswith(f"- {path}: expected ")
     left, _, right = told.partition("; found ")
@@ -279,18 +278,11 @@ INSIDE = [
         "sparkConf",
         {"bpg.maxRunningMillis": "12h"},
         "sparkConf.bpg.maxRunningMillis",
-        f"a whole number from 1 to {HOURS_12}",
+        "a whole number of 1 or more",
         "'12h'",
     ),
     ("sparkConf", {"bpg.maxRunningMillis": ""}, "sparkConf.bpg.maxRunningMillis", "a whole number", "nothing"),
-    ("sparkConf", {"bpg.maxRunningMillis": 0}, "sparkConf.bpg.maxRunningMillis", "a whole number from 1", "0"),
-    (
-        "sparkConf",
-        {"bpg.maxRunningMillis": HOURS_12 + 1},
-        "sparkConf.bpg.maxRunningMillis",
-        f"to {HOURS_12}",
-        str(HOURS_12 + 1),
-    ),
+    ("sparkConf", {"bpg.maxRunningMillis": 0}, "sparkConf.bpg.maxRunningMillis", "a whole number of 1 or more", "0"),
 ]
 
 
