@@ -14,7 +14,6 @@ RUN awk '/^duckdb==/ {found = 1} found {print} found && !/\\$/ {exit}' /tmp/lock
 # What follows is for the stand-ins of `astro dev start`; a deployment sets its own.
 ENV AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV=/usr/local/airflow/warehouse-venv \
     AIRFLOW__DATA_PLATFORM__BUCKET=data-platform \
-    AIRFLOW__CORE__TEST_CONNECTION=Enabled \
     AIRFLOW__DATA_PLATFORM__ZERO_ETL_POLL_SECONDS=2 \
     AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL=10 \
     AIRFLOW__DATA_PLATFORM__CATALOG_DOMAIN_ID=dzd_local0platform \

@@ -10,8 +10,10 @@ export DO_NOT_TRACK := 1
 export AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV ?= $(CURDIR)/.local/venvs/warehouse
 # Narrow a command: make demo ONLY=finance, make bench ONLY=parse, make test ONLY=tests/plugins
 ONLY ?=
+# A part of the platform, as `make status` names it
+PART ?=
 
-.PHONY: help setup demo test up down status lint check-contracts bench package-mwaa manifest docs lock clean
+.PHONY: help setup demo test up down restart status lint check-contracts bench package-mwaa manifest docs lock clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,9 @@ up: setup ## start the local platform: Airflow and the stand-ins (NO_LOGIN=1 for
 
 down: setup ## stop what `make up` started, and nothing else
 	@$(LOCAL) down
+
+restart: setup ## start a part again that died (PART=scheduler)
+	@$(LOCAL) restart $(PART)
 
 status: setup ## say what runs, where, and what died
 	@$(LOCAL) status
