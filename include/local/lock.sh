@@ -11,4 +11,5 @@ compile -c "$constraints" requirements-dev.txt -o locks/dev.txt
 compile --override locks/overrides.txt requirements-warehouse.txt -o locks/warehouse.txt
 compile requirements-spark.txt -o locks/spark.txt
 compile requirements-java.txt -o locks/java.txt
+compile locks/build.in -o locks/build.txt
 compile locks/uv.in -o locks/uv.txt

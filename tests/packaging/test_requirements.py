@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-LOCKS = ("airflow", "dev", "warehouse", "spark", "java", "uv")
+LOCKS = ("airflow", "dev", "warehouse", "spark", "java", "build", "uv")
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 

