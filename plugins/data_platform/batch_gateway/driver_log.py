@@ -25,6 +25,8 @@ QUIET_SECONDS: Final = 2.0
 CALL_SECONDS: Final = 20.0
 """A call ends after so long in any case, to let others read."""
 _LINE_CHARACTERS: Final = 4000
+_LINE_BYTES: Final = 64 * 2**10
+"""What has no end after so many bytes is written as a line."""
 _SENTINEL: Final = protocol.LOG_SENTINEL.encode()
 
 
@@ -63,6 +65,11 @@ class DriverLog:
             pass
         return self.position + len(self._partial) - before
 
+    def start_again(self) -> None:
+        """The job has another driver, whose log begins at its start."""
+        self.position = 0
+        self._partial.clear()
+
     def finish(self) -> None:
         """Write the last line, if it has no end."""
         if self._partial and not self.full:
@@ -89,9 +96,9 @@ class DriverLog:
     def _take(self, content: bytes) -> bool:
         """Write whole lines; gives whether more is wanted."""
         self._partial += content
-        while (end := self._partial.find(b"\n")) >= 0:
-            line = bytes(self._partial[: end + 1])
-            del self._partial[: end + 1]
+        while (end := self._partial.find(b"\n")) >= 0 or len(self._partial) > _LINE_BYTES:
+            line = bytes(self._partial[: end + 1] if end >= 0 else self._partial)
+            del self._partial[: len(line)]
             if self.position + len(line) > self.max_bytes:
                 self.write(f"… more than {self.max_bytes:,} bytes; the rest is behind the link Driver log")
                 self.position = self.max_bytes  # nobody who goes on from here says it again

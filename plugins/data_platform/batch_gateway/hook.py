@@ -32,6 +32,7 @@ QUIET_SECONDS: Final = 2.0
 TAIL_SECONDS: Final = 4.0
 """How long a log is read to find its last lines, while somebody waits for a job to be cancelled."""
 TAIL_BYTES: Final = 64 * 2**10
+EVIDENCE_READ_TIMEOUT_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ class BatchGatewayHook(BaseHook):
             return read_log(client, submission_id, max_bytes=max_bytes, seconds=seconds)
 
     def evidence(self, submission_id: str) -> Evidence:
-        """What is known of a job. Never raises for what the gateway can't give."""
-        with self.new_client() as client:
+        """What is known of a job. Never raises for what the gateway can't give, and does not wait long for it."""
+        with self.new_client(EVIDENCE_READ_TIMEOUT_SECONDS) as client:
             return gather_evidence(client, submission_id)
 
     def cancel(self, submission_id: str, *, read_timeout_seconds: float | None = None) -> Evidence:

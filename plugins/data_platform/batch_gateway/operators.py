@@ -412,8 +412,15 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             await watcher.close()
 
     def _watcher(self, poll_seconds: float) -> Watcher:
+        hook = self.hook
+
         async def connect() -> AsyncGatewayClient:
-            return self.hook.new_async_client()
+            nonlocal hook
+            client = hook.new_async_client()
+            hook = BatchGatewayHook(
+                self.batch_gateway_conn_id
+            )  # once more only if access was denied: with what the connection says then
+            return client
 
         return Watcher(connect, poll_seconds=poll_seconds, proxied=bool(self.hook.config.proxied_user))
 

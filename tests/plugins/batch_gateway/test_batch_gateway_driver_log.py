@@ -118,6 +118,19 @@ def test_a_line_without_end_is_cut(log, lines):
     assert lines[0].endswith("…")
 
 
+def test_what_never_ends_a_line_is_not_kept_in_memory(log, lines):
+    read(log, *[b"x" * 1000] * 200)
+    assert len(lines) == 3
+    assert len(log._partial) <= 64 * 1024
+
+
+def test_the_log_of_another_driver_is_shown_from_its_start(log, lines):
+    read(log, b"first driver\nhalf a li")
+    log.start_again()
+    read(log, b"second driver\n")
+    assert lines == ["first driver", "second driver"]
+
+
 def test_bytes_that_are_no_text_are_shown_as_such(log, lines):
     read(log, b"caf\xe9\n")
     assert lines == ["caf\N{REPLACEMENT CHARACTER}"]

@@ -406,6 +406,11 @@ def test_outages_and_throttling_while_it_is_watched_are_waited_out(gateway, ti):
     assert len(accepted(gateway)) == 1
 
 
+def test_a_password_that_changes_while_it_is_watched_is_read_again(gateway, ti, connect_to):
+    gateway.fault("status", status=401, times=2, after=1)
+    assert operator(job(seconds=1.0)).execute(ti.context)["state"] == "COMPLETED"
+
+
 # Beside
 
 
