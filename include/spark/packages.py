@@ -1,9 +1,14 @@
 """Package a job: its main file, and a zip of what it imports from the project and of the distributions it declares.
 
 What to take along is read from the source, so nobody keeps a list: imports below ``include.spark.jobs`` are followed, file by file. A
-distribution from PyPI is declared, as ``DEPENDENCIES = ("tabulate",)`` in the file that imports it; it is taken from this environment,
-whose versions are locked, and must be pure Python. What the clusters' images have beside PySpark is declared by import name, as
-``IN_IMAGE = ("numpy",)``. Any other import is refused here, before a cluster meets it.
+distribution from PyPI is declared, as ``DEPENDENCIES = ("sqlparse",)`` in the file that imports it; it is taken from this environment,
+whose versions are locked, with its metadata, and must be pure Python. What the clusters' images have beside PySpark is declared by import
+name, as ``IN_IMAGE = ("numpy",)``. Any other import is refused here, before a cluster meets it.
+
+The clusters' Python is older than this one. Held to it are: the grammar of all sources that travel, by this Python's parser; the modules of
+the standard library; what distributions say of themselves. Two things are not, and only a run shows them: f-strings as only 3.12 reads them
+(the same quotes inside and out, backslashes), which the parser lets pass for any version, and what exists within a module since later
+versions only, such as ``itertools.pairwise``.
 
 The same sources give the same bytes on every machine, so the digest over them names the package.
 """
@@ -13,29 +18,43 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
-import sys
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from include.platform.paths import PROJECT_ROOT
 from include.spark.exceptions import JobNotPackable, JobUnknown
+from include.spark.stdlib import CLUSTER_STDLIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 JOBS: Final = "include.spark.jobs"
 CLUSTER_PYTHON: Final = (3, 9)
-"""Python of EMR's images for Spark 3.5: jobs may not use newer syntax."""
+"""Python of EMR's images for Spark 3.5."""
+CLUSTER: Final = {
+    "python_version": "3.9",
+    "python_full_version": "3.9.16",  # as in Amazon Linux 2023
+    "implementation_name": "cpython",
+    "implementation_version": "3.9.16",
+    "platform_python_implementation": "CPython",
+    "os_name": "posix",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+}
+"""What the markers of a distribution's requirements are judged by, whatever runs this."""
 MODULES_FILE: Final = "modules.zip"
 
 _NOT_THERE: Final = ("include", "data_platform", "dags", "tests", "bench", "airflow")
 _WITH_SPARK: Final = ("pyspark", "py4j")
+_METADATA: Final = ("METADATA", "entry_points.txt")
+"""Of what an installer keeps of a distribution: what ``importlib.metadata`` reads. The rest differs from machine to machine."""
 _COMPILED: Final = (".so", ".pyd", ".dylib", ".dll")
 _DATE: Final = (2024, 1, 1, 0, 0, 0)
 
@@ -68,11 +87,13 @@ class JobPackage:
         job: its name.
         main: the file that Spark runs.
         modules: the zip for ``deps.pyFiles``; None if the job needs none.
+        distributions: normalised names of what the zip has from PyPI.
     """
 
     job: str
     main: JobFile
     modules: JobFile | None
+    distributions: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[JobFile, ...]:
@@ -109,6 +130,7 @@ def package_job(job: str, root: Path = PROJECT_ROOT) -> JobPackage:
         job,
         JobFile(main.name, main.read_bytes(), "text/x-python"),
         JobFile(MODULES_FILE, content, "application/zip") if content else None,
+        tuple(sorted(modules.declared)),
     )
 
 
@@ -123,13 +145,13 @@ class _Modules:
         self.root = root
         self.files: dict[str, Path] = {}
         self.declared: dict[str, str] = {}
-        self.in_image = {*_WITH_SPARK, *sys.stdlib_module_names, "__future__"}
+        self.in_image = {*_WITH_SPARK, *CLUSTER_STDLIB}
         self.foreign: dict[str, str] = {}
 
     def follow(self, path: Path, module: str) -> None:
         """Add what a file imports."""
         where = path.relative_to(self.root).as_posix()
-        tree = _parse(path, where)
+        tree = _parse(path.read_bytes(), where)
         for name in _declared(tree, where, "DEPENDENCIES"):
             self.declared.setdefault(canonicalize_name(name), where)
         self.in_image.update(_declared(tree, where, "IN_IMAGE"))
@@ -154,8 +176,8 @@ class _Modules:
         for top, where in self.foreign.items():
             if top not in self.in_image | carried:
                 raise JobNotPackable(
-                    f"{where} imports {top}: expected the standard library, PySpark or {JOBS}; declare its distribution in DEPENDENCIES, "
-                    "or in IN_IMAGE if the clusters' images have it"
+                    f"{where} imports {top}: expected the standard library of Python {CLUSTER['python_version']}, PySpark or {JOBS}; "
+                    "declare its distribution in DEPENDENCIES, or in IN_IMAGE if the clusters' images have it"
                 )
         return found
 
@@ -183,28 +205,40 @@ class _Modules:
                 f"{where}: expected {name} among the distributions of Airflow's environment, found none; add it to requirements.txt, or "
                 "let the cluster's image have it"
             ) from None
+        pythons = found.metadata.get("Requires-Python", "")
+        if CLUSTER["python_full_version"] not in SpecifierSet(pythons):
+            raise JobNotPackable(
+                f"{where}: expected {name} to run on Python {CLUSTER['python_version']}, as on the clusters, found that "
+                f"{found.version} needs {pythons}; let the cluster's image have an older one, and name it in IN_IMAGE"
+            )
         for requirement in _requirements(found):
             if requirement not in self.declared:
                 raise JobNotPackable(f"{where}: {name} needs {requirement}: declare it, too")
         contents = {}
         for file in found.files or ():
-            if ".." in file.parts or "__pycache__" in file.parts or file.parts[0].endswith((".dist-info", ".egg-info")):
+            if ".." in file.parts or "__pycache__" in file.parts or _stays(file):
                 continue
             if file.suffix in _COMPILED:
                 raise JobNotPackable(
                     f"{where}: expected pure Python, found {file} in {name}; clusters may have other processors: let their image have it"
                 )
-            contents[file.as_posix()] = Path(str(found.locate_file(file))).read_bytes()
+            content = contents[file.as_posix()] = Path(str(found.locate_file(file))).read_bytes()
+            if file.suffix == ".py":
+                _parse(content, f"{where}: {name}: {file}")
         return contents
 
 
-def _parse(path: Path, where: str) -> ast.Module:
+def _stays(file: PurePath) -> bool:
+    """Whether it is among what an installer keeps of a distribution, and of no use elsewhere."""
+    return file.parts[0].endswith((".dist-info", ".egg-info")) and file.parts[1:] not in [(name,) for name in _METADATA]
+
+
+def _parse(source: bytes, where: str) -> ast.Module:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"), feature_version=CLUSTER_PYTHON)
+        return ast.parse(source, feature_version=CLUSTER_PYTHON)
     except SyntaxError as error:
-        version = ".".join(str(part) for part in CLUSTER_PYTHON)
         raise JobNotPackable(
-            f"{where}:{error.lineno}: expected Python {version}, as on the clusters, found {error.msg}"
+            f"{where}:{error.lineno}: expected Python {CLUSTER['python_version']}, as on the clusters, found {error.msg}"
         ) from error
 
 
@@ -236,17 +270,17 @@ def _declared(tree: ast.Module, where: str, constant: str) -> tuple[str, ...]:
                 value = None
             if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
                 raise JobNotPackable(
-                    f'{where}:{node.lineno}: {constant}: expected a tuple of names such as ("tabulate",), found {ast.unparse(node.value)}'
+                    f'{where}:{node.lineno}: {constant}: expected a tuple of names such as ("sqlparse",), found {ast.unparse(node.value)}'
                 )
             return value
     return ()
 
 
 def _requirements(found: Distribution) -> Iterator[str]:
-    """What a distribution needs without extras, on any platform."""
+    """What a distribution needs on the clusters, without extras."""
     for text in found.requires or ():
         requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is None or requirement.marker.evaluate({**CLUSTER, "extra": ""}):
             yield canonicalize_name(requirement.name)
 
 
