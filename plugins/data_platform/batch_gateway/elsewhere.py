@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 _LIKEWISE: Final = "and executor likewise"
-_TEMPLATE: Final = f"give a pod template by sparkConf spark.kubernetes.driver.podTemplateFile, {_LIKEWISE}, which the Spark operator can read"
+_TEMPLATE: Final = f"give a pod template by sparkConf spark.kubernetes.driver.podTemplateFile, {_LIKEWISE}, that the Spark operator reads"
 _SECRET_MOUNT: Final = f"sparkConf spark.kubernetes.driver.secrets.<secret>: <directory>, {_LIKEWISE}"
 _SECRET_KEY: Final = f"give sparkConf spark.kubernetes.driver.secretKeyRef.<NAME>: <secret>:<key>, {_LIKEWISE}"
 _MOUNT: Final = f"mount it with sparkConf spark.kubernetes.driver.volumes.<kind>.<name>.mount.path, {_LIKEWISE}"
