@@ -1,27 +1,115 @@
-"""Reads a submission as the real gateway's JSON library does: strict about names at the top, lenient below, half and half about types."""
+"""A submission's fields, as the real gateway reads them: what it does not know is refused at the top and mostly ignored below."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from include.local.batch_gateway.errors import GatewayError
+from include.local.batch_gateway.jackson import (
+    JACKSON,
+    MISMATCH,
+    Reader,
+    Unreadable,
+    boolean,
+    integer,
+    kind,
+    long,
+    many,
+    number,
+    of,
+    properties,
+    strictly_of,
+    text,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_JACKSON: Final = "com.fasterxml.jackson"
-_UNKNOWN: Final = f"{_JACKSON}.databind.exc.UnrecognizedPropertyException"
-_MISMATCH: Final = f"{_JACKSON}.databind.exc.MismatchedInputException"
-_FORMAT: Final = f"{_JACKSON}.databind.exc.InvalidFormatException"
-_PARSE: Final = f"{_JACKSON}.core.JsonParseException"
-
+_PARSE: Final = f"{JACKSON}.core.JsonParseException"
+_OPERATOR: Final = "com.apple.spark.operator"
 _FILE_PATH: Final = re.compile(r"[a-zA-Z~]?(/[a-zA-Z0-9_.-]+)+/?")
 
-
-class _Unreadable(Exception):
-    """What the JSON library throws; the message names its class."""
+_NODE_TERM: Final = of(
+    {"matchExpressions": many(of({"key": text, "operator": text, "values": many(text)}))},
+)
+_AFFINITY: Final = of(
+    {
+        "nodeAffinity": of(
+            {
+                "preferredDuringSchedulingIgnoredDuringExecution": many(
+                    of({"weight": integer, "preference": _NODE_TERM})
+                ),
+                "requiredDuringSchedulingIgnoredDuringExecution": of({"nodeSelectorTerms": many(_NODE_TERM)}),
+            }
+        )
+    }
+)
+_VOLUME: Final = of(
+    {
+        "name": text,
+        "hostPath": of({"path": text, "type": text}),
+        "configMap": strictly_of(f"{_OPERATOR}.ConfigMapVolumeSource", {"name": text}),
+    }
+)
+_POD: Final[dict[str, Reader]] = {
+    "cores": integer,
+    "coreRequest": text,
+    "coreLimit": text,
+    "memory": text,
+    "memoryOverhead": text,
+    "image": text,
+    "env": many(of({"name": text, "value": text, "valueFrom": of({"fieldRef": of({"fieldPath": text})})})),
+    "labels": properties,
+    "annotations": properties,
+    "serviceAccount": text,
+    "volumeMounts": many(of({"name": text, "readOnly": boolean, "mountPath": text, "subPath": text})),
+    "securityContext": of({"privileged": boolean, "runAsUser": long, "allowPrivilegeEscalation": boolean}),
+    "affinity": _AFFINITY,
+    "javaOptions": text,
+    "terminationGracePeriodSeconds": long,
+}
+_REQUEST: Final = strictly_of(
+    "com.apple.spark.api.SubmitApplicationRequest",
+    {
+        "submissionIdSuffix": text,
+        "applicationName": text,
+        "type": text,
+        "mode": text,
+        "image": text,
+        "spotInstance": boolean,
+        "sparkVersion": text,
+        "mainClass": text,
+        "mainApplicationFile": text,
+        "arguments": many(text),
+        "sparkConf": properties,
+        "volumes": many(_VOLUME),
+        "driver": of(_POD | {"podName": text, "kubernetesMaster": text}),
+        "executor": of(_POD | {"instances": integer, "deleteOnTermination": boolean}),
+        "driverOverheadFactor": number,
+        "executorOverheadFactor": number,
+        "overheadFactor": number,
+        "deps": of(
+            dict.fromkeys(
+                ("jars", "files", "pyFiles", "packages", "excludePackages", "repositories", "archives"),
+                many(text),
+            )
+        ),
+        "pythonVersion": text,
+        "imagePullPolicy": text,
+        "restartPolicy": of(
+            {
+                "type": text,
+                "onSubmissionFailureRetries": integer,
+                "onFailureRetries": integer,
+                "onSubmissionFailureRetryInterval": long,
+                "onFailureRetryInterval": long,
+            }
+        ),
+        "clusterId": text,
+        "queue": text,
+        "queueToken": text,
+    },
+)
+"""The fields of a submission. Those below the top are fewer than Kubernetes has, and all but one class ignore what they don't know."""
 
 
 def parse_request(body: bytes, content_type: str) -> dict[str, Any]:
@@ -30,180 +118,31 @@ def parse_request(body: bytes, content_type: str) -> dict[str, Any]:
     Raises:
         GatewayError: 400, with the name of the exception that the JSON library throws.
     """
-    text = body.decode(errors="replace")
+    source = body.decode(errors="replace")
     language = "YAML" if "yaml" in content_type.lower() else "JSON"
     try:
-        document = _load(text, language)
+        document = _load(source, language)
         if not isinstance(document, dict):
-            raise _Unreadable(
-                f"{_MISMATCH}: Cannot construct instance of SubmitApplicationRequest from {_kind(document)}"
-            )
-        if unknown := [name for name in document if name not in _TOP]:
-            raise _Unreadable(
-                f'{_UNKNOWN}: Unrecognized field "{unknown[0]}" (class com.apple.spark.api.SubmitApplicationRequest), '
-                f"not marked as ignorable ({len(_TOP)} known properties)"
-            )
-        return {name: _TOP[name](value, name) for name, value in document.items() if value is not None}
-    except _Unreadable as error:
-        if language == "JSON" and _FILE_PATH.fullmatch(text):
+            raise Unreadable(f"{MISMATCH}: Cannot construct instance of SubmitApplicationRequest from {kind(document)}")
+        request: dict[str, Any] = _REQUEST(document, "")
+        return request
+    except Unreadable as error:
+        if language == "JSON" and _FILE_PATH.fullmatch(source):
             raise GatewayError("Invalid request body. It actually looks like a file path.") from error
         raise GatewayError(f"Invalid {language} request: {error}") from error
 
 
-def _load(text: str, language: str) -> Any:
-    if not text.strip():
-        raise _Unreadable(f"{_MISMATCH}: No content to map due to end-of-input")
+def _load(source: str, language: str) -> Any:
+    if not source.strip():
+        raise Unreadable(f"{MISMATCH}: No content to map due to end-of-input")
     if language == "JSON":
         try:
-            return json.loads(text)
+            return json.loads(source)
         except ValueError as error:
-            raise _Unreadable(f"{_PARSE}: {error}") from error
+            raise Unreadable(f"{_PARSE}: {error}") from error
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        return yaml.safe_load(source)
     except yaml.YAMLError as error:
-        raise _Unreadable(f"{_JACKSON}.dataformat.yaml.JacksonYAMLParseException: {error}") from error
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "Object", list: "Array", str: "String", bool: "Boolean", int: "Integer", float: "Floating-point"}
-    return f"{names.get(type(value), 'null')} value"
-
-
-def _mismatch(value: Any, name: str, wanted: str) -> _Unreadable:
-    return _Unreadable(f"{_MISMATCH}: Cannot deserialize value of type {wanted} from {_kind(value)} ({name})")
-
-
-def _text(value: Any, name: str) -> str:
-    """Any scalar becomes a text."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int, float)):
-        return str(value)
-    raise _mismatch(value, name, "java.lang.String")
-
-
-def _integer(value: Any, name: str) -> int:
-    """A fraction loses what is behind the point; a text has to be a whole number."""
-    if isinstance(value, bool):
-        raise _mismatch(value, name, "java.lang.Integer")
-    if isinstance(value, (int, float)):
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
-        return int(value)
-    if isinstance(value, str):
-        raise _Unreadable(
-            f'{_FORMAT}: Cannot deserialize value of type java.lang.Integer from String "{value}" ({name})'
-        )
-    raise _mismatch(value, name, "java.lang.Integer")
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        if not isinstance(value, (bool, dict, list)):
-            return float(value)
-    except ValueError:
-        pass
-    raise _mismatch(value, name, "java.lang.Double")
-
-
-def _boolean(value: Any, name: str) -> bool:
-    known = {True: True, False: False, "true": True, "false": False, "True": True, "False": False, "": False}
-    if isinstance(value, (bool, str)) and value in known:
-        return known[value]
-    if isinstance(value, int):
-        return value != 0
-    raise _mismatch(value, name, "boolean")
-
-
-def _texts(value: Any, name: str) -> list[str]:
-    if not isinstance(value, list):
-        raise _mismatch(value, name, "java.util.ArrayList<java.lang.String>")
-    return [_text(one, name) for one in value]
-
-
-def _properties(value: Any, name: str) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise _mismatch(value, name, "java.util.LinkedHashMap<java.lang.String,java.lang.String>")
-    return {_text(key, name): _text(one, f"{name}.{key}") for key, one in value.items() if one is not None}
-
-
-def _object(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _mismatch(value, name, "Object")
-    return dict(value)
-
-
-def _objects(value: Any, name: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise _mismatch(value, name, "java.util.ArrayList")
-    return [_object(one, name) for one in value]
-
-
-def _of(known: dict[str, Callable[[Any, str], Any]]) -> Callable[[Any, str], dict[str, Any]]:
-    """Reads an object below the top: what it does not know, it ignores."""
-
-    def read(value: Any, name: str) -> dict[str, Any]:
-        given = _object(value, name)
-        return {key: known[key](one, f"{name}.{key}") for key, one in given.items() if key in known and one is not None}
-
-    return read
-
-
-_POD: Final[dict[str, Callable[[Any, str], Any]]] = {
-    "cores": _integer,
-    "coreRequest": _text,
-    "coreLimit": _text,
-    "memory": _text,
-    "memoryOverhead": _text,
-    "image": _text,
-    "env": _objects,
-    "labels": _properties,
-    "annotations": _properties,
-    "serviceAccount": _text,
-    "volumeMounts": _objects,
-    "securityContext": _object,
-    "affinity": _object,
-    "javaOptions": _text,
-    "terminationGracePeriodSeconds": _integer,
-}
-_TOP: Final[dict[str, Callable[[Any, str], Any]]] = {
-    "submissionIdSuffix": _text,
-    "applicationName": _text,
-    "type": _text,
-    "mode": _text,
-    "image": _text,
-    "spotInstance": _boolean,
-    "sparkVersion": _text,
-    "mainClass": _text,
-    "mainApplicationFile": _text,
-    "arguments": _texts,
-    "sparkConf": _properties,
-    "volumes": _objects,
-    "driver": _of(_POD | {"podName": _text, "kubernetesMaster": _text}),
-    "executor": _of(_POD | {"instances": _integer, "deleteOnTermination": _boolean}),
-    "driverOverheadFactor": _number,
-    "executorOverheadFactor": _number,
-    "overheadFactor": _number,
-    "deps": _of(
-        dict.fromkeys(
-            ("jars", "files", "pyFiles", "packages", "excludePackages", "repositories", "archives"),
-            _texts,
-        )
-    ),
-    "pythonVersion": _text,
-    "imagePullPolicy": _text,
-    "restartPolicy": _of(
-        {
-            "type": _text,
-            "onSubmissionFailureRetries": _integer,
-            "onFailureRetries": _integer,
-            "onSubmissionFailureRetryInterval": _integer,
-            "onFailureRetryInterval": _integer,
-        }
-    ),
-    "clusterId": _text,
-    "queue": _text,
-    "queueToken": _text,
-}
+        raise Unreadable(f"{JACKSON}.dataformat.yaml.JacksonYAMLParseException: {error}") from error
