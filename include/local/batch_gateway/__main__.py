@@ -37,7 +37,8 @@ def gateway(options: argparse.Namespace) -> int:
     except PortTakenError as error:
         print(error, file=sys.stderr)
         return 1
-    if not options.config:  # the local clusters' UIs are those of the drivers, which the server leads to
+    # The local clusters' UIs are those of the drivers, which the server leads to; a container does not publish the drivers' ports.
+    if not options.config and options.host == "127.0.0.1":
         ui_url = f"http://127.0.0.1:{server.server_port}/_local/ui"
         clusters = tuple(dataclasses.replace(cluster, ui_url=ui_url) for cluster in config.clusters)
         service.configure(dataclasses.replace(config, clusters=clusters))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ class Cluster:
     spark_versions: tuple[str, ...] = (VERSION,)
     namespace: str = "spark-operator"
     service_account: str = "emr-containers-sa-spark"
-    spark_conf: Mapping[str, str] = field(default_factory=dict)
     ui_url: str = ""
     ttl_seconds: int = 86400
 
@@ -67,6 +66,7 @@ class GatewayConfig:
 
     Attributes:
         listings_per_second: permits of each of the two listings; 20 is fixed in the real gateway.
+        history_dns: host of the history server that finished applications are linked to in listings; empty, there is none and no link.
         token_secrets: keys that queue tokens may be signed with; old and new while they are changed.
         seed: of the choice among clusters; None for another each time.
     """
@@ -75,7 +75,6 @@ class GatewayConfig:
     queues: tuple[Queue, ...] = (Queue("dev"), Queue("poc"), Queue("secure", secure=True))
     images: tuple[Image, ...] = (Image("spark:3.5"),)
     base_path: str = "/skatev2"
-    default_spark_conf: Mapping[str, str] = field(default_factory=dict)
     allowed_users: tuple[str, ...] = ("*",)
     blocked_users: tuple[str, ...] = ()
     token_secrets: tuple[str, ...] = ("a-secret-that-only-the-stand-in-has-to-know",)
@@ -83,7 +82,7 @@ class GatewayConfig:
     listings_per_second: float = 20.0
     s3_bucket: str = "data-platform"
     s3_folder: str = "spark/uploads"
-    history_dns: str = "spark-history.local"
+    history_dns: str = ""
     seed: int | None = None
 
     def to_json(self) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CONTROLS: Final[dict[str, type]] = {"state": str, "error": str, "app_id": str, "held": bool}
+_CONTROLS: Final[dict[str, type]] = {"state": str, "error": str, "held": bool}
 
 
 class Server(LocalServer):
@@ -180,16 +180,14 @@ def control(service: Service, application_id: str, wanted: Mapping[str, Any]) ->
     Args:
         service: the gateway.
         application_id: which.
-        wanted: ``state``, ``error``, ``app_id``: what its status is to tell; ``held``: the operator leaves it as it is, or goes on.
+        wanted: ``state``, ``error``: what its status is to tell; ``held``: the operator leaves it as it is, or goes on.
 
     Raises:
         ValueError: it has another field.
     """
     for name, value in wanted.items():
         if name not in _CONTROLS or not isinstance(value, _CONTROLS[name]):
-            raise ValueError(
-                f"expected state, error or app_id as a text, held as true or false; found {name}={value!r}"
-            )
+            raise ValueError(f"expected state or error as a text, held as true or false; found {name}={value!r}")
     if service.store.get(application_id) is None:
         return 404, {"error": f"no application {application_id}"}
     moment = now()

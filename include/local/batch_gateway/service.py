@@ -169,9 +169,9 @@ class Service:
         submission_id = "-".join(filter(None, (cluster.id, uuid.uuid4().hex, suffix)))
         proxy_user = call.query.get("dagUser", "dagUser") if call.user == AIRFLOW_ACCOUNT else call.user
         queue = self._router.queue(request, call.user)
-        spec = build_spec(self.config, request, cluster, submission_id, call.user, proxy_user)
+        spec = build_spec(self.config, request, cluster, call.user, proxy_user)
         labels = build_labels(self.config, request, queue, proxy_user)
-        check_resource(submission_id, labels)
+        check_resource(submission_id, labels, spec)
         self.store.create(submission_id, cluster.id, labels, spec)
         return answer_json({"submissionId": submission_id})
 

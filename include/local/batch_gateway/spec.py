@@ -18,7 +18,6 @@ MAX_RUNNING: Final = "bpg.maxRunningMillis"
 MAX_RUNNING_MILLIS: Final = 12 * 60 * 60 * 1000
 
 _INSTANCES: Final = "spark.executor.instances"
-_NAME_VARIABLE: Final = "{spark-application-resource-name}"
 _LEGIBLE_LABELS: Final = ("dag_name", "task_name")
 _STAYS: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 _COPIED: Final = (
@@ -54,7 +53,7 @@ def check_instances(request: dict[str, Any]) -> None:
 
 
 def build_spec(
-    config: GatewayConfig, request: dict[str, Any], cluster: Cluster, submission_id: str, user: str, proxy_user: str
+    config: GatewayConfig, request: dict[str, Any], cluster: Cluster, user: str, proxy_user: str
 ) -> dict[str, Any]:
     """The specification of the application's resource.
 
@@ -74,10 +73,7 @@ def build_spec(
         "image": request.get("image") or _image(config, kind, version),
         "timeToLiveSeconds": cluster.ttl_seconds,
     }
-    conf = {
-        name: value.replace(_NAME_VARIABLE, submission_id)
-        for name, value in {**config.default_spark_conf, **cluster.spark_conf}.items()
-    } | request.get("sparkConf", {})
+    conf = dict(request.get("sparkConf", {}))
     if request.get("applicationName"):
         conf["spark.app.name"] = request["applicationName"]
     if conf:

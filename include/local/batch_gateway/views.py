@@ -91,7 +91,7 @@ def summary(application: Application, cluster: Cluster, config: GatewayConfig) -
     memory = {"driver": _gigabytes(driver["memory"]), "executor": _gigabytes(executor["memory"])}
     if application.state == "RUNNING" and cluster.ui_url:
         facts["sparkUIUrl"] = ui_url(application, cluster)
-    elif application.state in TERMINAL:
+    elif application.state in TERMINAL and config.history_dns:
         facts["sparkUIUrl"] = f"https://{config.history_dns}/history/{_or_null(application.app_id)}"
     return _told(
         facts
