@@ -44,6 +44,12 @@ def test_the_requirements_of_every_image_equal_the_lock(project_root, locks):
         assert wanted.items() <= pins(locks[name]).items()
 
 
+def test_what_the_laptop_pins_is_what_it_gets(project_root, locks):
+    wanted = pins((project_root / "requirements-dev.txt").read_text())
+    assert wanted
+    assert wanted.items() <= pins(locks["dev"]).items()
+
+
 def test_the_laptop_runs_exactly_what_production_runs(locks):
     assert pins(locks["airflow"]).items() <= pins(locks["dev"]).items()
 
