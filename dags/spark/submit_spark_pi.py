@@ -17,7 +17,7 @@ Nothing depends on this DAG, and no data is written.
 - `submit_spark_pi` fails with *spec is refused*: the message names field and right form; mostly a queue or cluster that was typed in.
 - `submit_spark_pi` fails with *Spark version not supported*: set `data_platform.spark_version` to a name that the gateway has.
 - `submit_spark_pi` fails with a job's diagnosis: its own; the end of the driver's log is below it. *Driver log* and *Gateway record* are
-  links of the task. Clearing it submits another job; one that may still run is looked for first.
+  links of the task. Clearing it submits another job; one that may still run is cancelled first.
 - `submit_spark_pi` stays *scheduled*: all slots of the pool `spark_submissions` wait for a gateway that does not answer.
 - `summarise` fails with *found none of …*: that job ended well without a result. *No log of it*: the cluster's log store is behind or
   lost it; clear the task later.
@@ -116,6 +116,7 @@ def submit_spark_pi() -> None:
         task_id="submit_spark_pi",
         batch_gateway_conn_id=connections.BATCH_GATEWAY,
         pool=pools.SPARK_SUBMISSIONS,
+        map_index_template="seed {{ task.job.arguments | last }}",
         poll_seconds=5,
     ).expand(job=plan_submissions(place_job.output))
     summarise(submit_spark_pi.output)

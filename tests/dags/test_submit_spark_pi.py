@@ -7,8 +7,10 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from data_platform.batch_gateway.operators import BatchGatewaySubmitOperator
 from include.platform import connections, pools
+from include.platform.settings import load_settings
 from include.spark.operators import PlaceJobOperator
-from include.spark.pi import MOST_SUBMISSIONS
+from include.spark.pi import MOST_SUBMISSIONS, plan
+from include.spark.placement import PlacedJob
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,20 @@ def test_one_task_instance_submits_one_job(dag):
     assert submit.is_mapped
     assert submit.operator_class is BatchGatewaySubmitOperator
     assert submit.partial_kwargs["batch_gateway_conn_id"] == connections.BATCH_GATEWAY
+
+
+def test_each_submission_is_told_apart_by_its_seed(dag):
+    placed = PlacedJob("spark_pi", "d" * 64, "s3://bucket/spark_pi.py")
+    params = {name: dag.params.get_param(name).resolve() for name in dag.params}
+    jobs = plan(placed, load_settings(), params)
+    submit = dag.get_task("submit_spark_pi")
+
+    def label(job):
+        task = submit.unmap({"job": job})
+        task.render_template_fields({}, dag.get_template_env())
+        return dag.get_template_env().from_string(submit.map_index_template).render(task=task)
+
+    assert [label(job) for job in jobs] == ["seed 0", "seed 1", "seed 2", "seed 3"]
 
 
 def test_only_submissions_wait_for_slots_of_the_gateways_pool(dag):
