@@ -21,11 +21,11 @@ _SCRIPT = (
 )
 
 
-def begin(run: Path) -> bool:
+def begin(run: Path, ui_port: int | None) -> bool:
     """Whether this is the first process of the run: an operator that was killed may have started one that nobody knows of."""
     me = psutil.Process()
     new = run / f"{STARTED_FILE}.{me.pid}"
-    new.write_text(json.dumps({"pid": me.pid, "created": me.create_time()}), encoding="utf-8")
+    new.write_text(json.dumps({"pid": me.pid, "created": me.create_time(), "ui_port": ui_port}), encoding="utf-8")
     try:
         os.link(new, run / STARTED_FILE)
     except FileExistsError:
@@ -45,9 +45,9 @@ def fetch(plan: dict[str, Any]) -> None:
 
 def main(run: Path) -> int:
     """Run the driver in this process."""
-    if not begin(run):
-        return 0
     plan = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+    if not begin(run, plan["ui_port"]):
+        return 0
     try:
         fetch(plan)
     except Exception as error:

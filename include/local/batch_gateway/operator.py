@@ -5,8 +5,10 @@ All it knows is in the store and in the drivers' folders, so that one that is st
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,6 +24,12 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 5
 """Between tries where the submission names no interval."""
+_ENDING_MILLIS: Final = 100
+"""Between looks at a driver that is to end."""
+_AGAIN_MILLIS: Final = 1000
+"""Between tries after a mistake of its own."""
+_MISTAKES: Final = 3
+"""How often in a row the operator may fail at an application before it gives it up."""
 
 
 class SubmissionFailed(Exception):
@@ -67,8 +75,8 @@ class Drivers(Protocol):
     def look(self, application: Application) -> Sight:
         """What becomes of the driver."""
 
-    def end(self, application: Application) -> None:
-        """End the driver and all it started."""
+    def end(self, application: Application) -> bool:
+        """Have the driver and all it started end, without waiting for that; whether nothing is left of them."""
 
 
 class Operator:
@@ -82,6 +90,9 @@ class Operator:
     def __init__(self, store: Store, drivers: Drivers) -> None:
         self._store = store
         self._drivers = drivers
+        self._mistakes: Counter[str] = Counter()
+        self._too_long: set[str] = set()
+        """Those whose driver was told to end, as it ran for too long."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
@@ -89,9 +100,10 @@ class Operator:
             for application in self._store.due(now()):
                 try:
                     self.handle(application)
-                except Exception:  # one application must not keep the others waiting
-                    log.exception("%s: tried again later", application.id)
-                    self._store.update(application.id, due=now() + 1000)
+                    del self._mistakes[application.id]
+                except Exception as error:  # one application must not keep the others waiting
+                    log.exception("%s: a mistake of the operator", application.id)
+                    self._try_later(application, error)
             due = self._store.next_due()
             wait = self._drivers.poll_seconds if due is None else (due - now()) / 1000
             stop.wait(min(max(wait, 0.0), self._drivers.poll_seconds))
@@ -107,8 +119,28 @@ class Operator:
         else:
             self._step(application)
 
+    def _try_later(self, application: Application, error: Exception) -> None:
+        """Or never again: what no try gets further fails for everybody to see."""
+        self._mistakes[application.id] += 1
+        if self._mistakes[application.id] < _MISTAKES or application.deleted is not None:
+            self._store.update(application.id, due=now() + _AGAIN_MILLIS)
+            return
+        del self._mistakes[application.id]
+        with contextlib.suppress(Exception):
+            self._drivers.end(application)
+        reason = f"failed to run SparkApplication {application.id}: {type(error).__name__}: {error}"
+        if application.state == "RUNNING":
+            self._enter(application, "FAILING", pod="Failed", error=reason, terminated=now(), submissions=0)
+        elif application.state in TERMINAL:
+            self._store.advance(application, due=None)
+        else:
+            tries = {"submissions": application.submissions + 1, "tries": application.tries + 1}
+            self._enter(application, "SUBMISSION_FAILED", error=reason, pod="", **tries)
+
     def _remove(self, application: Application) -> None:
-        self._drivers.end(application)
+        if not self._drivers.end(application):
+            self._store.update(application.id, due=now() + _ENDING_MILLIS)
+            return
         shutil.rmtree(self._store.folder(application.id), ignore_errors=True)
         if application.purged:
             self._store.erase(application.id)
@@ -165,9 +197,12 @@ class Operator:
 
     def _look(self, application: Application) -> None:
         sight = self._drivers.look(application)
-        if application.state == "RUNNING" and self._ran_too_long(application) and sight.phase == "Running":
-            self._drivers.end(application)  # as the gateway does, which removes the pod and says nothing more
-            sight = Sight("")
+        if application.id in self._too_long or self._runs_too_long(application, sight):
+            self._too_long.add(application.id)
+            # As the gateway does, which removes the pod and says nothing more.
+            sight = Sight("") if self._drivers.end(application) else Sight("Running", look_after=_ENDING_MILLIS)
+        if sight.phase != "Running":
+            self._too_long.discard(application.id)
         match sight.phase:
             case "Running" if application.state == "SUBMITTED":
                 self._store.tell(application.driver, "Started", "Started container spark-kubernetes-driver")
@@ -183,8 +218,9 @@ class Operator:
             case _:
                 self._store.advance(application, due=now() + sight.look_after, **sight.facts)
 
-    def _ran_too_long(self, application: Application) -> bool:
-        return now() - application.created > int(application.label["maxRunningMillis"])
+    def _runs_too_long(self, application: Application, sight: Sight) -> bool:
+        limit = int(application.label["maxRunningMillis"])
+        return application.state == "RUNNING" and sight.phase == "Running" and now() - application.created > limit
 
     def _retry_or(self, application: Application, last: str, on: str, tries: int) -> None:
         """Submit it again after its interval, or come to the last state."""
@@ -199,9 +235,10 @@ class Operator:
             self._store.advance(application, due=now() + left)
         elif application.state == "SUBMISSION_FAILED":
             self._submit(application)
-        else:
-            self._drivers.end(application)
+        elif self._drivers.end(application):
             self._enter(application, "PENDING_RERUN", pod="")
+        else:
+            self._store.advance(application, due=now() + _ENDING_MILLIS)
 
     def _expire(self, application: Application) -> None:
         finished = application.terminated or application.entered

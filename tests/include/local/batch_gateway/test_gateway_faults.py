@@ -149,7 +149,7 @@ def test_a_state_that_can_not_be_set_is_refused(gateway, client, wanted):
     answer = requests.post(f"{gateway.server}/_local/applications/{client.submit()}", json=wanted, timeout=30)
 
     assert answer.status_code == 400
-    assert "expected state, error or app_id as a text, held as true or false" in answer.json()["error"]
+    assert "expected state or error as a text, held as true or false" in answer.json()["error"]
 
 
 def test_what_was_asked_for_is_counted_and_a_reset_forgets_it(gateway, client):

