@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import uuid
 
 import psutil
@@ -46,13 +47,15 @@ def supervisor(tmp_path, monkeypatch):
     end_all(state.run_id, 0)
 
 
-def wait_until_running(supervisor):
-    while State.load(supervisor.layout).parts[PART].status != RUNNING:
-        pass
+def wait_until(supervisor, status):
+    deadline = time.monotonic() + 60
+    while (found := State.load(supervisor.layout).parts[PART].status) != status:
+        assert time.monotonic() < deadline, f"expected {status}, found {found}"
+        time.sleep(0.05)
 
 
 def test_a_killed_part_is_started_again_and_goes_on_in_its_log(supervisor):
-    wait_until_running(supervisor)
+    wait_until(supervisor, RUNNING)
     first = State.load(supervisor.layout).parts[PART].pid
 
     assert kill(supervisor.layout, PART).detail == "signal SIGKILL"
@@ -64,7 +67,7 @@ def test_a_killed_part_is_started_again_and_goes_on_in_its_log(supervisor):
 
 
 def test_a_part_that_runs_is_not_started_again(supervisor, capsys):
-    wait_until_running(supervisor)
+    wait_until(supervisor, RUNNING)
 
     assert main(["restart", PART]) == 1
 
@@ -73,7 +76,7 @@ def test_a_part_that_runs_is_not_started_again(supervisor, capsys):
 
 
 def test_a_part_that_dies_again_is_named_with_its_log(supervisor):
-    wait_until_running(supervisor)
+    wait_until(supervisor, RUNNING)
     kill(supervisor.layout, PART)
     supervisor.commands[PART] = CRASH
 
@@ -82,10 +85,9 @@ def test_a_part_that_dies_again_is_named_with_its_log(supervisor):
 
 
 def test_a_part_that_died_by_itself_stays_dead_until_somebody_asks(supervisor):
-    wait_until_running(supervisor)
+    wait_until(supervisor, RUNNING)
     supervisor.children[PART].kill()
-    while State.load(supervisor.layout).parts[PART].status == RUNNING:
-        pass
+    wait_until(supervisor, "died")
     assert [part.name for part in State.load(supervisor.layout).dead_parts()] == [PART]
 
     assert main(["restart", PART]) == 0
