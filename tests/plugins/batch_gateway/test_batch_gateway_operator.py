@@ -173,14 +173,17 @@ def test_a_gateway_that_stays_away_is_told_and_a_retry_makes_one_job(gateway, ti
 def test_two_jobs_of_one_attempt_become_one(gateway, ti):
     """What the settle time can't prevent: a submission that the gateway carries out after the task has given it up."""
     task = operator(job(seconds=30), deferrable=True)
-    first = defer(task, ti).trigger.submission_id
+    defer(task, ti)
     known = ti.store.get("batch_gateway_attempt")
     task.hook.submit(task._request(AttemptStore(ti.store).load(), ti.context))
     del known["submission_id"]
     ti.store.set("batch_gateway_attempt", known | {"posted_at": time.time()})
     ti.try_again()
-    assert defer(operator(job(seconds=30), deferrable=True), ti).trigger.submission_id == first
-    assert [bool(one["deleted"]) for one in accepted(gateway)] == [False, True]
+    kept = defer(operator(job(seconds=30), deferrable=True), ti).trigger.submission_id
+    assert [one["id"] for one in accepted(gateway) if not one["deleted"]] == [
+        kept
+    ]  # which one: Kubernetes keeps seconds only
+    assert len(accepted(gateway)) == 2
 
 
 # Tries
