@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench._result import percentile, write_result
-from include.local.batch_gateway.lifecycle.trial import (
+from bench.lifecycle.trial import (
     SUBMIT_OPERATOR,
     Life,
     Outcome,
@@ -35,7 +35,7 @@ SCENARIOS: Final = int(os.environ.get("GATEWAY_ONCE_SCENARIOS", "120"))
 FIRST_SEED: Final = int(os.environ.get("GATEWAY_ONCE_SEED", "1"))
 LANES: Final = 3
 """Scenarios at once, each at a gateway of its own: they mostly wait."""
-NAIVE: Final = "include.local.batch_gateway.lifecycle.naive:naive_operator"
+NAIVE: Final = "bench.lifecycle.naive:naive_operator"
 
 POINTS: Final = {
     "worker": [f"{side} {stage}" for stage in ("intent", "post", "id", "outcome") for side in ("before", "after")]
@@ -151,7 +151,7 @@ def main() -> None:
     began = time.monotonic()
     seeds = list(range(FIRST_SEED, FIRST_SEED + SCENARIOS))
     with tempfile.TemporaryDirectory(prefix="gateway-once-") as folder:
-        modules = ["include.local.batch_gateway.lifecycle.naive"]
+        modules = ["bench.lifecycle.naive"]
         with task_processes(modules) as zygote:
             lock, left = threading.Lock(), seeds.copy()
             lanes = [Lane(zygote, Path(folder), left, lock) for _ in range(LANES)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from bench._result import percentile, write_result
-from include.local.batch_gateway.lifecycle.trial import Life, Outcome, Zygote, simulated_job, task_processes
+from bench.lifecycle.trial import Life, Outcome, Zygote, simulated_job, task_processes
 from include.local.batch_gateway.trial import TrialGateway, trial_gateway
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from bench._result import percentile, write_result
-from include.local.batch_gateway.lifecycle.trial import simulated_job
+from bench.lifecycle.trial import simulated_job
 from include.local.batch_gateway.trial import TrialGateway, trial_gateway
 from include.platform.paths import PROJECT_ROOT
 

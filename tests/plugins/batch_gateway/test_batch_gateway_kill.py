@@ -2,7 +2,7 @@
 
 import pytest
 
-from include.local.batch_gateway.lifecycle.trial import (
+from bench.lifecycle.trial import (
     SUBMIT_OPERATOR,
     Life,
     Strike,
@@ -151,6 +151,6 @@ def test_a_task_that_is_cleared_while_its_worker_waits_has_its_job_cancelled_and
 def test_a_client_without_look_up_makes_a_second_job(live):
     """That these tests can fail."""
     strike = Strike("worker", when="accepted")
-    outcome = live([strike], HELD_AFTER, make="include.local.batch_gateway.lifecycle.naive:naive_operator")
+    outcome = live([strike], HELD_AFTER, make="bench.lifecycle.naive:naive_operator")
     assert len(outcome.applications) == 2
     assert outcome.problems()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from airflow.sdk import BaseOperator
 
+from bench.lifecycle.trial import CONN_ID
 from data_platform.batch_gateway.config import GatewayConfig
 from data_platform.connections import find_connection
-from include.local.batch_gateway.lifecycle.trial import CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from include.local.batch_gateway.lifecycle.parts import SPECIFICATION
-from include.local.batch_gateway.lifecycle.record import Identity, Record
+from bench.lifecycle.parts import SPECIFICATION
+from bench.lifecycle.record import Identity, Record
 from include.local.batch_gateway.store import TERMINAL, Application, Store
 from include.local.processes import end_all, marked_environment
 from include.platform.paths import PROJECT_ROOT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from include.local.batch_gateway.trial import TrialGateway
 
 CONN_ID: Final = "gateway_under_trial"
-SUBMIT_OPERATOR: Final = "include.local.batch_gateway.lifecycle.trial:submit_operator"
+SUBMIT_OPERATOR: Final = "bench.lifecycle.trial:submit_operator"
 SETTLE_SECONDS: Final = 2.5
 """How long the client holds a submission without an answer possible: faults must delay one by less."""
 _PACE_SECONDS: Final = 0.01
@@ -141,7 +141,7 @@ class Zygote:
         }
         with (home / "zygote.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "include.local.batch_gateway.lifecycle.zygote", *modules],
+                [sys.executable, "-m", "bench.lifecycle.zygote", *modules],
                 cwd=PROJECT_ROOT,
                 env=environ,
                 stdin=subprocess.PIPE,

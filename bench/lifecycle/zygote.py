@@ -15,8 +15,8 @@ import threading
 from importlib import import_module
 from pathlib import Path
 
-from include.local.batch_gateway.lifecycle.parts import fork, scheduler
-from include.local.batch_gateway.lifecycle.record import Identity
+from bench.lifecycle.parts import fork, scheduler
+from bench.lifecycle.record import Identity
 
 
 def main(modules: list[str]) -> int:

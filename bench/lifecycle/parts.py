@@ -18,8 +18,8 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetXCom, SetXCom, XComResult
 
+from bench.lifecycle.record import Identity, Record
 from data_platform.batch_gateway.attempts import STORE_KEY
-from include.local.batch_gateway.lifecycle.record import Identity, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
