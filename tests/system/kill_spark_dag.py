@@ -1,4 +1,4 @@
-"""An airflow dag for the tests: jobs that do nothing for as long as they are told, at a gateway that may be killed.
+"""An airflow dag for the tests: jobs that do nothing until the test ends them, at a gateway that may be killed.
 
 #### Triage
 None: it is only tested.
@@ -15,17 +15,14 @@ from data_platform.batch_gateway.operators import BatchGatewaySubmitOperator
 from include.platform.policy import dag_defaults
 from include.platform.tags import Tag
 
-
-def job(seconds: int) -> dict[str, Any]:
-    """A simulated job."""
-    return {
-        "sparkVersion": "3.5.0",
-        "mainApplicationFile": "local:///opt/spark/jobs/job.py",
-        "queue": "dev",
-        "driver": {"cores": 1, "memory": "1g"},
-        "executor": {"instances": 1, "cores": 1, "memory": "1g"},
-        "sparkConf": {"spark.simulate.seconds": str(seconds), "spark.simulate.log_lines": "20"},
-    }
+JOB: dict[str, Any] = {
+    "sparkVersion": "3.5.0",
+    "mainApplicationFile": "local:///opt/spark/jobs/job.py",
+    "queue": "dev",
+    "driver": {"cores": 1, "memory": "1g"},
+    "executor": {"instances": 1, "cores": 1, "memory": "1g"},
+    "sparkConf": {"spark.simulate.seconds": "86400"},
+}
 
 
 @dag(schedule=None, doc_md=__doc__, **dag_defaults(owner="tests", tags=[Tag.SPARK], deadline=timedelta(minutes=30)))
@@ -37,7 +34,7 @@ def kill_spark() -> None:
         retries=6,
         retry_delay=timedelta(seconds=1),
         retry_exponential_backoff=False,
-    ).expand(job=[job(seconds) for seconds in (15, 45, 90)])
+    ).expand(job=[JOB] * 3)
 
 
 kill_spark()
