@@ -20,6 +20,16 @@ from include.local.processes import PortTakenError
 from include.local.serving import serve_until_told, told_to_stop
 
 
+def with_uis(config: GatewayConfig, host: str, port: int) -> GatewayConfig:
+    """The local clusters' UIs are those of the drivers, which the server leads to; a container does not publish the drivers' ports."""
+    if host != "127.0.0.1":
+        return config
+    ui_url = f"http://{host}:{port}/_local/ui"
+    return dataclasses.replace(
+        config, clusters=tuple(dataclasses.replace(cluster, ui_url=ui_url) for cluster in config.clusters)
+    )
+
+
 def gateway(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     from include.local.batch_gateway.server import Server
@@ -37,11 +47,8 @@ def gateway(options: argparse.Namespace) -> int:
     except PortTakenError as error:
         print(error, file=sys.stderr)
         return 1
-    # The local clusters' UIs are those of the drivers, which the server leads to; a container does not publish the drivers' ports.
-    if not options.config and options.host == "127.0.0.1":
-        ui_url = f"http://127.0.0.1:{server.server_port}/_local/ui"
-        clusters = tuple(dataclasses.replace(cluster, ui_url=ui_url) for cluster in config.clusters)
-        service.configure(dataclasses.replace(config, clusters=clusters))
+    if not options.config:
+        service.configure(with_uis(config, options.host, server.server_port))
     serve_until_told(server, options.host)
     return 0
 

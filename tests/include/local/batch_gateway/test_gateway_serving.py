@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from include.local.batch_gateway.__main__ import with_uis
 from include.local.batch_gateway.config import Cluster, GatewayConfig, parse_config, read_config
 from include.local.batch_gateway.kubernetes import is_label, normalize_label
 from include.local.batch_gateway.routing import RateLimit, Router
@@ -127,3 +128,11 @@ def test_the_gateway_starts_without_what_only_some_requests_need(project_root, m
     code = f"import sys, include.local.batch_gateway.server; print({module!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=project_root, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_uis_are_told_on_the_laptop_and_not_from_a_container_that_does_not_publish_them():
+    config = GatewayConfig()
+
+    assert {one.ui_url for one in with_uis(config, "127.0.0.1", 4569).clusters} == {"http://127.0.0.1:4569/_local/ui"}
+    assert with_uis(config, "0.0.0.0", 4569) == config  # nothing listens there
+    assert {one.ui_url for one in config.clusters} == {""}
