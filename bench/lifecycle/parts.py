@@ -233,7 +233,7 @@ async def _trigger(record: Record, number: int, trigger: BaseTrigger) -> None:
                 return
         except asyncio.CancelledError as cancelled:
             if cancelled.args == (_KILLED_BY_USER,):
-                await trigger.on_kill()
+                await asyncio.wait_for(trigger.on_kill(), timeout=30)
         finally:
             await trigger.cleanup()
 
@@ -241,7 +241,7 @@ async def _trigger(record: Record, number: int, trigger: BaseTrigger) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     while not running.done():
         task = record.task()
-        if (task.state != "deferred" or task.trigger_number != number) and not running.cancelling():
-            running.cancel(_KILLED_BY_USER)
+        if task.state != "deferred" or task.trigger_number != number:
+            running.cancel(_KILLED_BY_USER)  # at every look, as TriggerRunner.cancel_triggers does
         await asyncio.wait([running], timeout=0.05)
     await running

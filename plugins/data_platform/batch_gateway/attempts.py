@@ -2,7 +2,7 @@
 
 The gateway makes a fresh id for every submission and has no idempotency key, so what makes a submission unique is the application name.
 An *attempt* is one intended job. It is written to Airflow's task state store before anything is sent, under a name that no other
-attempt has, and whoever finds it there later (a retry, after any kind of death) looks the job up by that name before it submits.
+attempt of the task instance has, and whoever finds it there later (a retry, after any kind of death) looks the job up by that name before it submits.
 
 When does a task get another attempt? When the job of the present one has ended badly, or is gone, and Airflow tries again; and when a
 person has cleared the task, which Airflow shows by a raised ``max_tries``: then the job of the attempt before, if it still runs, is
@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 STORE_KEY: Final = "batch_gateway_attempt"
 
@@ -40,7 +40,9 @@ class Attempt:
         number: 1 for the first of the task instance.
         name: the application name.
         life: ``max_tries`` of the task instance when the attempt began; a larger one means that the task was cleared since.
-        posted_at: when a submission was last sent whose answer was not seen, in seconds since the epoch.
+        clears: how often the run had been cleared when the attempt succeeded.
+        posted_at: when a submission was last sent, or given up, whose answer was not seen, in seconds since the epoch.
+        doubtful: whether there ever was such a submission: then another job of this name may still appear.
         submission_id: once the gateway gave it.
         outcome: how it ended.
         result: what the task gives, once the job has succeeded.
@@ -49,7 +51,9 @@ class Attempt:
     number: int
     name: str
     life: int
+    clears: int = 0
     posted_at: float | None = None
+    doubtful: bool = False
     submission_id: str | None = None
     outcome: Outcome = Outcome.OPEN
     result: dict[str, Any] | None = None
@@ -85,9 +89,15 @@ class StateStore(Protocol):
 
 @dataclass(frozen=True)
 class AttemptStore:
-    """The attempts of one task instance: the present one."""
+    """The attempts of one task instance: the present one.
+
+    Attributes:
+        store: where it is kept.
+        kept: told each attempt that is saved; a signal handler can't ask the store.
+    """
 
     store: StateStore
+    kept: Callable[[Attempt], None] = lambda attempt: None
 
     def load(self) -> Attempt | None:
         """The present attempt, if there is any."""
@@ -96,5 +106,6 @@ class AttemptStore:
 
     def save(self, attempt: Attempt) -> Attempt:
         """Keep it; gives it back."""
+        self.kept(attempt)
         self.store.set(STORE_KEY, attempt.to_json())
         return attempt

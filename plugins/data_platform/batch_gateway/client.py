@@ -81,8 +81,10 @@ def _verify(config: GatewayConfig) -> ssl.SSLContext | bool:
     return config.tls_verify
 
 
-def _request(call: Call[Any]) -> dict[str, Any]:
+def _request(call: Call[Any], config: GatewayConfig, quiet_seconds: float | None = None) -> dict[str, Any]:
+    seconds = [config.read_timeout_seconds, call.seconds, quiet_seconds]
     return {
+        "timeout": httpx.Timeout(min(each for each in seconds if each is not None), connect=CONNECT_TIMEOUT_SECONDS),
         "method": call.method,
         "url": call.path,
         "params": dict(call.params),
@@ -123,8 +125,8 @@ class GatewayClient:
         """Give the connections back."""
         self._http.close()
 
-    def run[T](self, call: Call[T]) -> T:
-        """Carry a call out.
+    def run[T](self, call: Call[T], *, attempts: int | None = None) -> T:
+        """Carry a call out, trying so often at most; as often as `patience` says if nothing is said.
 
         Raises:
             BatchGatewayError: as `protocol.check` says; `GatewayUnavailable` once the attempts are used up, or at once for a call that must
@@ -136,7 +138,7 @@ class GatewayClient:
                 return call.read(self._once(call))
             except GatewayUnavailable as error:
                 failures += 1
-                if not call.repeatable or failures >= self.patience.attempts:
+                if not call.repeatable or failures >= (attempts or self.patience.attempts):
                     raise
                 time.sleep(self.patience.pause(failures, error))
 
@@ -146,10 +148,9 @@ class GatewayClient:
         Raises:
             BatchGatewayError: as `protocol.check` says.
         """
-        timeout = httpx.Timeout(quiet_seconds, connect=CONNECT_TIMEOUT_SECONDS)
         begun = False
         try:
-            with self._http.stream(**_request(call), timeout=timeout) as response:
+            with self._http.stream(**_request(call, self.config, quiet_seconds)) as response:
                 if response.status_code != 200:
                     _answer(call, response, response.read(), complete=True)
                 begun = True
@@ -162,7 +163,7 @@ class GatewayClient:
     def _once(self, call: Call[Any]) -> Answer:
         content = bytearray()
         try:
-            with self._http.stream(**_request(call)) as response:
+            with self._http.stream(**_request(call, self.config)) as response:
                 try:
                     for piece in response.iter_bytes():
                         content += piece
@@ -195,7 +196,7 @@ class AsyncGatewayClient:
         """Give the connections back."""
         await self._http.aclose()
 
-    async def run[T](self, call: Call[T]) -> T:
+    async def run[T](self, call: Call[T], *, attempts: int | None = None) -> T:
         """See `GatewayClient.run`."""
         failures = 0
         while True:
@@ -206,16 +207,15 @@ class AsyncGatewayClient:
                 return call.read(answer)
             except GatewayUnavailable as error:
                 failures += 1
-                if not call.repeatable or failures >= self.patience.attempts:
+                if not call.repeatable or failures >= (attempts or self.patience.attempts):
                     raise
                 await asyncio.sleep(self.patience.pause(failures, error))
 
     async def stream(self, call: Call[Any], *, quiet_seconds: float) -> AsyncIterator[bytes]:
         """See `GatewayClient.stream`."""
-        timeout = httpx.Timeout(quiet_seconds, connect=CONNECT_TIMEOUT_SECONDS)
         begun = False
         try:
-            async with self._http.stream(**_request(call), timeout=timeout) as response:
+            async with self._http.stream(**_request(call, self.config, quiet_seconds)) as response:
                 if response.status_code != 200:
                     _answer(call, response, await response.aread(), complete=True)
                 begun = True
@@ -229,7 +229,7 @@ class AsyncGatewayClient:
     async def _once(self, call: Call[Any]) -> Answer:
         content = bytearray()
         try:
-            async with self._http.stream(**_request(call)) as response:
+            async with self._http.stream(**_request(call, self.config)) as response:
                 try:
                     async for piece in response.aiter_bytes():
                         content += piece

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from data_platform.batch_gateway.exceptions import GatewayConnectionInvalid
+from data_platform.batch_gateway.names import normalise_label
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -82,6 +83,16 @@ class GatewayConfig:
             )
         if not connection.login and not extra.get("user_account"):
             raise GatewayConnectionInvalid(f"{where}: expected a login or extra.user_account, found neither")
+        users = {
+            "the user": extra.get("user_account") or connection.login,
+            "extra.proxied_user": extra.get("proxied_user"),
+        }
+        for name, user in users.items():
+            if user and normalise_label(user) != user:
+                raise GatewayConnectionInvalid(
+                    f"{where}: {name}: expected what can be a Kubernetes label (letters, digits, -, _ and ., at most 63), found {user!r}; "
+                    "the gateway answers 500 to others"
+                )
         history = extra.get("history_url")
         if history and "{application_id}" not in history:
             raise GatewayConnectionInvalid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,8 @@ from data_platform.connections import find_connection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow.sdk.types import Logger
+
     from data_platform.batch_gateway.protocol import JobStatus, Listing
 
 LOG_TAIL_LINES: Final = 50
@@ -32,7 +35,9 @@ QUIET_SECONDS: Final = 2.0
 TAIL_SECONDS: Final = 4.0
 """How long a log is read to find its last lines, while somebody waits for a job to be cancelled."""
 TAIL_BYTES: Final = 64 * 2**10
-EVIDENCE_READ_TIMEOUT_SECONDS: Final = 15.0
+EVIDENCE_SECONDS: Final = 15.0
+"""How long is waited for what the gateway knows of a job."""
+DELETE_READ_TIMEOUT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ class BatchGatewayHook(BaseHook):
                 jobs = client.run(protocol.list_mine()).jobs
         except Exception as error:  # the button shows whatever it was
             return False, f"{error}"
-        dashed = sorted({job.submission_id for job in jobs if _is_dashed(job.submission_id)})
+        ids = [SubmissionId.of(job.submission_id) for job in jobs]
+        dashed = sorted(each.text for each in ids if each and each.dashed)
         note = (
             f". Cluster ids have dashes (as of {dashed[0]}): jobs there can't be cancelled through it" if dashed else ""
         )
@@ -166,32 +172,46 @@ class BatchGatewayHook(BaseHook):
 
     def evidence(self, submission_id: str) -> Evidence:
         """What is known of a job. Never raises for what the gateway can't give, and does not wait long for it."""
-        with self.new_client(EVIDENCE_READ_TIMEOUT_SECONDS) as client:
-            return gather_evidence(client, submission_id)
+        return gather_evidence(self.config, submission_id)
 
-    def cancel(self, submission_id: str, *, read_timeout_seconds: float | None = None) -> Evidence:
-        """Save what is known of a job, then remove it. One that is not there counts as removed: the gateway says so too.
+    def cancel(self, submission_id: str, *, log: Logger, why: str, evidence_seconds: float = EVIDENCE_SECONDS) -> None:
+        """Write to the log what is known of a job, then remove it. One that is not there counts as removed: the gateway says so too.
+
+        Args:
+            submission_id: of the job.
+            log: where what is known goes before the job is removed.
+            why: begins what the log says.
+            evidence_seconds: most that asking for it takes.
 
         Raises:
             CancelImpossible: the gateway can't remove jobs of a cluster whose id has a dash.
+            BatchGatewayError: the gateway could not be asked.
         """
-        with self.new_client(read_timeout_seconds) as client:
-            return cancel(client, submission_id)
+        cancel(self.config, submission_id, log=log, why=why, evidence_seconds=evidence_seconds)
 
     def upload(self, name: str, content: bytes, *, folder: str) -> str:
         """Put a file where the clusters read it; gives its URL (``s3a://…``)."""
         return self.client.run(protocol.upload(name, content, folder=folder))
 
 
-def cancel(client: GatewayClient, submission_id: str) -> Evidence:
-    """See `BatchGatewayHook.cancel`."""
+def cancel(
+    config: GatewayConfig, submission_id: str, *, log: Logger, why: str, evidence_seconds: float = EVIDENCE_SECONDS
+) -> None:
+    """See `BatchGatewayHook.cancel`. With clients of its own: a signal handler may have interrupted another in the middle of a call."""
     require_cancellable(submission_id)
-    evidence = gather_evidence(client, submission_id)
-    try:
-        client.run(protocol.delete(submission_id))
-    except ClusterUnknown as error:
-        raise CancelImpossible(f"{submission_id} can't be cancelled: {error}") from error
-    return evidence
+    log.info(
+        "%s; cancelling job %s. It is:\n%s",
+        why,
+        submission_id,
+        gather_evidence(config, submission_id, evidence_seconds).text(),
+    )
+    quick = replace(config, read_timeout_seconds=min(config.read_timeout_seconds, DELETE_READ_TIMEOUT_SECONDS))
+    with GatewayClient(quick, Patience(attempts=3, first_seconds=0.2, longest_seconds=1.0)) as client:
+        try:
+            client.run(protocol.delete(submission_id))
+        except ClusterUnknown as error:
+            raise CancelImpossible(f"{submission_id} can't be cancelled: {error}") from error
+    log.info("job %s is cancelled", submission_id)
 
 
 def require_cancellable(submission_id: str) -> None:
@@ -207,17 +227,31 @@ def require_cancellable(submission_id: str) -> None:
         )
 
 
-def gather_evidence(client: GatewayClient, submission_id: str) -> Evidence:
-    """See `BatchGatewayHook.evidence`."""
-    try:
-        describe = client.run(protocol.describe(submission_id))[:DESCRIBE_CHARACTERS]
-    except BatchGatewayError as error:
-        describe = f"(not described: {error})"
-    try:
-        log = read_log(client, submission_id, max_bytes=TAIL_BYTES, seconds=TAIL_SECONDS)
-    except BatchGatewayError as error:
-        log = f"(not read: {error})"
-    return Evidence(describe, tuple(log.splitlines()[-LOG_TAIL_LINES:]))
+def gather_evidence(config: GatewayConfig, submission_id: str, seconds: float = EVIDENCE_SECONDS) -> Evidence:
+    """What is known of a job, asked for at once and within ``seconds``. Never raises for what the gateway can't give."""
+    limited = replace(config, read_timeout_seconds=min(config.read_timeout_seconds, seconds))
+
+    def describe() -> str:
+        with GatewayClient(limited, Patience(attempts=1)) as client:
+            return client.run(protocol.describe(submission_id))[:DESCRIBE_CHARACTERS]
+
+    def tail() -> str:
+        with GatewayClient(limited, Patience(attempts=1)) as client:
+            return read_log(client, submission_id, max_bytes=TAIL_BYTES, seconds=min(TAIL_SECONDS, seconds / 2))
+
+    executor = ThreadPoolExecutor(2, thread_name_prefix="batch-gateway-evidence")
+    asked = [executor.submit(describe), executor.submit(tail)]
+    wait(asked, timeout=seconds)
+    executor.shutdown(wait=False, cancel_futures=True)
+    told = []
+    for answer in asked:
+        try:
+            told.append(answer.result(timeout=0))
+        except TimeoutError:
+            told.append(f"(no answer in {seconds:.1f} s)")
+        except BatchGatewayError as error:
+            told.append(f"(not told: {error})")
+    return Evidence(told[0], tuple(told[1].splitlines()[-LOG_TAIL_LINES:]))
 
 
 def read_log(client: GatewayClient, submission_id: str, *, max_bytes: int, seconds: float) -> str:

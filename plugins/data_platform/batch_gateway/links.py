@@ -8,12 +8,14 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.execution_time.xcom import XCom
 
 from data_platform.batch_gateway.protocol import describe, log
+from data_platform.batch_gateway.states import is_terminal
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
     from data_platform.batch_gateway.config import GatewayConfig
+    from data_platform.batch_gateway.protocol import JobStatus
 
 
 class _JobLink(BaseOperatorLink):
@@ -49,6 +51,11 @@ class GatewayRecordLink(_JobLink):
     """The job's spec and events at the gateway."""
 
     name = "Gateway record"
+
+
+def link_of(status: JobStatus) -> SparkUiLink | SparkHistoryLink:
+    """The link whose target is the status's UI address."""
+    return SparkHistoryLink() if is_terminal(status.state) else SparkUiLink()
 
 
 LINKS = (SparkUiLink(), SparkHistoryLink(), DriverLogLink(), GatewayRecordLink())

@@ -97,6 +97,14 @@ class SubmissionId:
             )
         return cls(text, found["cluster"], found["uuid"], found["suffix"] or "")
 
+    @classmethod
+    def of(cls, text: str) -> SubmissionId | None:
+        """As `parse`, but None for what is no such id: a cluster may hold applications that the gateway did not make."""
+        try:
+            return cls.parse(text)
+        except SubmissionIdInvalid:
+            return None
+
     @property
     def dashed(self) -> bool:
         """Whether the cluster's id has a dash: the gateway then can't find the job by this id, neither to tell of it nor to cancel it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,15 +11,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from airflow.sdk import BaseOperator, ResumableJobMixin
-from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferralTimeout
 
 from data_platform.batch_gateway import protocol
 from data_platform.batch_gateway.attempts import Attempt, AttemptStore, Outcome
 from data_platform.batch_gateway.driver_log import MAX_BYTES, DriverLog
 from data_platform.batch_gateway.exceptions import (
     BatchGatewayError,
-    CancelImpossible,
-    GatewayConnectionInvalid,
+    GatewayUnavailable,
     JobCancelled,
     JobFailed,
     JobLost,
@@ -26,12 +26,12 @@ from data_platform.batch_gateway.exceptions import (
     SubmissionNotFound,
     SubmissionRefused,
 )
-from data_platform.batch_gateway.hook import BatchGatewayHook, Evidence
+from data_platform.batch_gateway.hook import EVIDENCE_SECONDS, BatchGatewayHook, Evidence
 from data_platform.batch_gateway.lineage import with_lineage
-from data_platform.batch_gateway.links import LINKS, history_link, links_at_submission
+from data_platform.batch_gateway.links import LINKS, history_link, link_of, links_at_submission
 from data_platform.batch_gateway.names import SubmissionId, application_name
 from data_platform.batch_gateway.states import TERMINAL, JobState, is_terminal
-from data_platform.batch_gateway.submitter import LOOK_UP_SECONDS, PATIENCE_SECONDS, Submitter
+from data_platform.batch_gateway.submitter import LOOK_UP_SECONDS, PATIENCE_SECONDS, Submitted, Submitter
 from data_platform.batch_gateway.triggers import POLL_SECONDS, BatchGatewayJobTrigger
 from data_platform.batch_gateway.watch import SUBMISSION_RETRY_SECONDS, End, Ending, JobWatch, run_beside
 from data_platform.batch_gateway.watcher import Watcher
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from data_platform.batch_gateway.protocol import JobStatus
     from data_platform.batch_gateway.spec import JobSpec
 
-KILL_READ_TIMEOUT_SECONDS: Final = 20.0
-KILL_LOOK_UP_SECONDS: Final = 45.0
-"""How long a killed task looks for a job whose submission had no answer yet; Airflow ends the process by force after a minute."""
+KILL_EVIDENCE_SECONDS: Final = 1.5
+KILL_LOOK_UP_SECONDS: Final = 2.0
+"""How long a killed task looks for a job whose submission had no answer yet. It has 5 s in all."""
+KILL_READ_TIMEOUT_SECONDS: Final = 10.0
 LOST: Final = Outcome.LOST.upper()
 """Our word for a job that was there and is gone."""
 _ENDED: Final = {outcome.upper() for outcome in Outcome if outcome} | TERMINAL
@@ -74,7 +75,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         patience_seconds: how long a gateway that does not answer is waited for before the job is submitted.
         openlineage_inject_parent_job_info: add the task as the parent of the job's lineage.
         openlineage_inject_transport_info: add where the job sends its lineage.
-        environment: keeps application names of several Airflows at one gateway apart; default the host of this one's ``[api] base_url``.
+        environment: keeps application names of several Airflows at one gateway apart; default this one's ``[api] base_url``.
+            Give it where that is not set..
         queue_limit: longest that the gateway lets a job of the queue run (``bpg.maxRunningMillis``).
 
     Raises:
@@ -109,6 +111,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not self.durable:
+            raise ValueError("expected durable=True, found False: a retry would run a second job beside the first")
         self.job = job if isinstance(job, Mapping | str) else job.to_mapping()
         self.batch_gateway_conn_id = batch_gateway_conn_id
         self.deferrable = deferrable
@@ -133,16 +137,20 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit, or find what an earlier try has submitted, and wait."""
-        for remark in self._spec().remarks():  # a spec with faults is refused here, before anything changes
-            self.log.warning("the job's spec: %s", remark)
-        self.hook.config  # noqa: B018 - a signal handler must not have to ask the secrets backend
-        attempts = self._attempts(context)
-        attempt = attempts.load()
-        if attempt and attempt.life != self._life(context):
-            self._end_earlier_life(attempt, attempts)
-        elif attempt and attempt.open and attempt.submission_id:
-            attempts.store.set(self.external_id_key, attempt.submission_id)  # killed before the mixin could
-        return self.execute_resumable(context)
+        try:
+            for remark in self._spec().remarks():  # a spec with faults is refused here, before anything changes
+                self.log.warning("the job's spec: %s", remark)
+            self.hook.config  # noqa: B018 - a signal handler must not have to ask the secrets backend
+            attempts = self._attempts(context)
+            attempt = attempts.load()
+            if attempt and self._was_cleared(attempt, context):
+                self._end_earlier_life(attempt, attempts)
+            elif attempt and attempt.open and attempt.submission_id:
+                attempts.store.set(self.external_id_key, attempt.submission_id)  # killed before the mixin could
+            return self.execute_resumable(context)
+        except Exception as error:
+            self._leave_no_job(context, error)
+            raise
 
     # What Airflow's mixin asks for. It keeps the submission id, and on a retry asks for the job's status before it submits another.
 
@@ -150,23 +158,24 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         """Submit the present attempt's job, or the next one's if that has ended."""
         attempts = self._attempts(context)
         attempt = attempts.load()
-        if attempt is None or not attempt.open or attempt.submission_id:
+        is_new = attempt is None or not attempt.open or attempt.submission_id is not None
+        if attempt is None or is_new:
             if attempt and attempt.open:
                 self._conclude(attempts, attempt, Outcome.LOST)
             attempt = self._next(attempt, context)
         while True:
             self._attempt = attempts.save(attempt)
             try:
-                attempt, found = self._submitter(attempts).ensure(attempt, self._request(attempt, context))
+                submitted = self._submitter(attempts).ensure(attempt, self._request(attempt, context))
             except SubmissionRefused:
                 self._conclude(attempts, attempt, Outcome.REFUSED)
                 raise
-            self._attempt = attempt
-            if found is None or found.state != JobState.FAILED:
+            self._attempt = attempt = submitted.attempt
+            if not _is_anothers(submitted, is_new=is_new):
                 break
-            self.log.warning("job %s of an earlier try has failed; submitting another", attempt.submission_id)
+            self.log.warning("job %s of an earlier try or run has ended; submitting another", attempt.submission_id)
             self._conclude(attempts, attempt, Outcome.FAILED)
-            attempt = self._next(attempt, context)
+            attempt, is_new = self._next(attempt, context), True
         attempts.store.set(self.external_id_key, attempt.submission_id)
         self._stop_if_killed()
         return str(attempt.submission_id)
@@ -183,9 +192,9 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             return attempt.outcome.upper()
         status = self._status_of(attempt)
         if status is not None and status.state == JobState.FAILED:
-            self.log.warning(
-                "job %s failed while nobody watched it: %s", external_id, status.error or "no reason given"
-            )
+            reason = status.error or "no reason given"
+            told = self.hook.evidence(str(external_id)).text()
+            self.log.warning("job %s failed while nobody watched it: %s. It is:\n%s", external_id, reason, told)
             self._conclude(self._attempts(context), attempt, Outcome.FAILED)
         return LOST if status is None else status.state
 
@@ -204,41 +213,63 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         deadline = time.time() + self.execution_timeout.total_seconds() if self.execution_timeout else None
         if self.deferrable:
             self._defer(submission_id, deadline)
-        return self._finish(context, run_beside(lambda: self._watch(submission_id), self._stop_if_killed))
+        return self._finish(context, run_beside(lambda: self._watch(context, submission_id), self._stop_if_killed))
 
     def get_job_result(self, external_id: Any, context: Context) -> dict[str, Any]:
-        """What the task gives."""
-        attempts = self._attempts(context)
-        attempt = attempts.load()
+        """What the task gives: the job has completed while nobody watched it, or just before an earlier try died."""
+        attempt = self._attempt = self._attempts(context).load()
         if attempt and attempt.submission_id == external_id and attempt.result:
+            self.log.info("job %s had completed before an earlier try ended; nothing is run again", external_id)
             return attempt.result
-        return self._succeed(context, str(external_id), None)
+        result = self._succeed(context, str(external_id), None)
+        self._write_rest(str(external_id), 0)
+        return result
 
     # The deferred task's way back.
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """The trigger has seen the job's end."""
-        self._attempt = self._attempts(context).load()
         return self._finish(context, End.from_json(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Come back from the triggerer; also where that took too long, or failed."""
+        self.hook.config  # noqa: B018 - a signal handler must not have to ask the secrets backend
+        self._attempt = self._attempts(context).load()
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
-            self._attempt = self._attempts(context).load()
             raise self._time_out() from error
-        except TaskDeferralError:
-            ti: Any = context["ti"]
-            if ti.try_number > ti.max_tries:  # nobody would watch the job any more
-                self._attempt = self._attempts(context).load()
-                self._cancel("its trigger failed on the last try")
+        except Exception as error:
+            self._leave_no_job(context, error)
             raise
 
     def on_kill(self) -> None:
-        """The task was killed, or timed out: save what is known of the job and cancel it. Runs in a signal handler."""
+        """The task was killed, or timed out: save what is known of the job and cancel it. Runs in a signal handler.
+
+        Airflow ends a killed process by force 5 s later (``ActivitySubprocess.kill``); after a time-out nothing presses.
+        """
         self._killed = True
-        self._cancel("the task was killed")
+        if isinstance(sys.exception(), AirflowTaskTimeout):
+            self._cancel("the task timed out", look_up_seconds=self.hook.config.settle_seconds)
+        else:
+            self._cancel(
+                "the task was killed", evidence_seconds=KILL_EVIDENCE_SECONDS, look_up_seconds=KILL_LOOK_UP_SECONDS
+            )
+
+    def _leave_no_job(self, context: Context, error: Exception) -> None:
+        """A try fails while its job may run: the next try goes on with it; if there is none, it is cancelled.
+
+        Raises:
+            BatchGatewayError: instead of an error that would let Airflow not try again.
+        """
+        attempt = self._attempt
+        if attempt is None or not attempt.open or not (attempt.submission_id or attempt.posted_at):
+            return
+        ti: Any = context["ti"]
+        if ti.try_number > ti.max_tries:
+            self._cancel("the last try failed", look_up_seconds=self.hook.config.settle_seconds)
+        elif isinstance(error, AirflowFailException):
+            raise BatchGatewayError(f"{error}. Its job may run; the next try goes on with it") from error
 
     def _finish(self, context: Context, end: End) -> dict[str, Any]:
         """Turn the end of the watch into the task's."""
@@ -249,12 +280,15 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         if end.ending is Ending.TIMED_OUT:
             raise self._time_out()
         if end.ending is Ending.UNWATCHABLE:
-            raise GatewayConnectionInvalid(
-                f"job {submission_id} can't be watched any more, and may still run. Once the gateway answers, clear the task. {end.message}"
-            )
-        self._write_rest(submission_id, end.log_position)
+            raise BatchGatewayError(f"job {submission_id} can't be watched for now; it may run on: {end.message}")
         if end.ending is Ending.COMPLETED:
-            return self._succeed(context, submission_id, end.status)
+            result = self._succeed(context, submission_id, end.status)
+            self._write_rest(submission_id, end.log_position)
+            return result
+        self._write_rest(submission_id, end.log_position)
+        if end.status:
+            self._push(context, {"application_id": end.status.application_id})
+            self._push(context, history_link(self.hook.config, end.status.application_id, end.status.ui_url))
         if end.ending is Ending.LOST:
             self._conclude(attempts, attempt, Outcome.LOST)
             seen = f"last seen {end.status.state or 'new'}" if end.status else "not seen since it was submitted"
@@ -267,10 +301,17 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             self._cancel(f"its driver could not be started for {self.submission_retry_seconds:.0f} s")
         if end.ending is Ending.FAILED or self._cancelled:  # a job that may still start is the next try's
             self._conclude(attempts, attempt, Outcome.FAILED)
-        if end.status:
-            self._push(context, history_link(self.hook.config, end.status.application_id, end.status.ui_url))
+        self._reap(attempts, attempt)
         self.log.error("what is known of job %s:\n%s", submission_id, evidence.text())
         raise JobFailed(_diagnosis(submission_id, end, self._failure_text(submission_id, end.status), evidence))
+
+    def _reap(self, attempts: AttemptStore, attempt: Attempt) -> None:
+        """Once more look for a second job of the attempt, if there may be one."""
+        if attempt.doubtful:
+            try:
+                self._submitter(attempts).reap(attempt)
+            except BatchGatewayError as error:
+                self.log.warning("whether %s has another job was not found out: %s", attempt.name, error)
 
     def _succeed(self, context: Context, submission_id: str, status: JobStatus | None) -> dict[str, Any]:
         attempts, attempt = self._attempts(context), self._attempt
@@ -287,7 +328,10 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             "state": JobState.COMPLETED.value,
         }
         if attempt is not None:
-            attempts.save(replace(attempt, outcome=Outcome.SUCCEEDED, result=result))
+            self._attempt = attempts.save(
+                replace(attempt, outcome=Outcome.SUCCEEDED, result=result, clears=_clears(context))
+            )
+            self._reap(attempts, attempt)
         self._push(context, {"application_id": result["application_id"]})
         if status:
             self._push(context, history_link(self.hook.config, status.application_id, status.ui_url))
@@ -310,10 +354,21 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             f"job {self._submission_id()} had not ended when the task's execution_timeout of {limit} had passed; {became}"
         )
 
+    def _was_cleared(self, attempt: Attempt, context: Context) -> bool:
+        """Whether a person has cleared the task since the attempt began.
+
+        A clear raises ``max_tries``. One after the DAG's retries were lowered may not; then the run's count of clears tells, for an attempt
+        that has succeeded. For one that runs it does not: the clear may have been another task's.
+        """
+        if attempt.life != self._life(context):
+            return True
+        return attempt.outcome is Outcome.SUCCEEDED and attempt.clears != _clears(context)
+
     def _end_earlier_life(self, attempt: Attempt, attempts: AttemptStore) -> None:
         """The task was cleared: its present job, if there is one, is not to go on beside the one to come."""
         attempts.store.delete(self.external_id_key)
         if not attempt.open:
+            self._conclude(attempts, attempt, Outcome.CANCELLED)
             return
         self._attempt = attempt
         if attempt.submission_id is None:
@@ -324,60 +379,66 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             attempt = self._attempt = attempts.save(replace(attempt, submission_id=found.submission_id))
         status = self._status_of(attempt)
         if status is not None and not is_terminal(status.state):
-            self.log.info(
-                "the task was cleared while job %s ran; cancelling it before another one", attempt.submission_id
-            )
             self._cancel("the task was cleared", must=True)
             self._cancelled = False
         self._conclude(attempts, attempt, Outcome.CANCELLED)
 
-    def _cancel(self, why: str, *, must: bool = False) -> None:
-        """Save what is known of the job and cancel it. With a client of its own: the other may be in the middle of a call.
+    def _cancel(
+        self,
+        why: str,
+        *,
+        must: bool = False,
+        evidence_seconds: float = EVIDENCE_SECONDS,
+        look_up_seconds: float = KILL_LOOK_UP_SECONDS,
+    ) -> None:
+        """Save what is known of the job and cancel it.
 
         Raises:
             BatchGatewayError: it can't be cancelled, and ``must`` be.
         """
-        if self._cancelled or self._attempt is None:
+        attempt = self._attempt
+        if self._cancelled or attempt is None or not attempt.open:
             return
+        if attempt.submission_id is None and attempt.posted_at is None:
+            return  # nothing was sent
         try:
-            submission_id = self._submission_id() or self._look_for_unanswered()
+            submission_id = attempt.submission_id or self._look_for_unanswered(attempt, look_up_seconds)
             if submission_id is None:
+                self.log.error("%s while a submission had no answer; a job %s may still appear", why, attempt.name)
                 return
-            evidence = self.hook.cancel(submission_id, read_timeout_seconds=KILL_READ_TIMEOUT_SECONDS)
-        except CancelImpossible as error:
-            self.log.error("%s, but %s", why, error)
-            if must:
-                raise
+            self.hook.cancel(submission_id, log=self.log, why=why, evidence_seconds=evidence_seconds)
         except Exception as error:
-            self.log.error("%s, but job %s may still run: %s", why, self._submission_id() or self._attempt.name, error)
+            self.log.error("%s, but job %s may still run: %s", why, attempt.submission_id or attempt.name, error)
             if must:
                 raise
         else:
             self._cancelled = True
-            self.log.info("%s; job %s is cancelled. It was:\n%s", why, submission_id, evidence.text())
 
-    def _look_for_unanswered(self) -> str | None:
+    def _look_for_unanswered(self, attempt: Attempt, seconds: float) -> str | None:
         """The job of a submission that was interrupted before its answer."""
-        attempt = self._attempt
-        if attempt is None or not attempt.open:
-            return None
-        until = time.monotonic() + min(KILL_LOOK_UP_SECONDS, self.hook.config.settle_seconds)
+        until = time.monotonic() + seconds
         with self.hook.new_client(KILL_READ_TIMEOUT_SECONDS) as client:
             while True:
-                for job in client.run(protocol.find(attempt.name)).named(attempt.name):
-                    if not is_terminal(job.state):
-                        return job.submission_id
-                if time.monotonic() >= until:
+                over = time.monotonic() >= until
+                try:
+                    for job in client.run(protocol.find(attempt.name), attempts=1).named(attempt.name):
+                        if not is_terminal(job.state):
+                            return job.submission_id
+                except GatewayUnavailable:
+                    if over:
+                        raise
+                if over:
                     return None
-                time.sleep(1.0)
+                time.sleep(min(0.5, seconds))
 
     def _submission_id(self) -> str | None:
         return self._attempt.submission_id if self._attempt else None
 
     def _stop_if_killed(self) -> None:
         if self._killed:
-            self._cancel("the task was killed")
-            raise JobCancelled(f"the task was killed; job {self._submission_id()} was cancelled")
+            self._cancel("the task was killed", evidence_seconds=KILL_EVIDENCE_SECONDS)
+            became = "was cancelled" if self._cancelled else "may still run: the log says more"
+            raise JobCancelled(f"the task was killed; its job {self._submission_id() or ''} {became}")
 
     def _defer(self, submission_id: str, deadline: float | None) -> NoReturn:
         self._stop_if_killed()
@@ -393,8 +454,13 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         grace = None if self.execution_timeout is None else self.execution_timeout + timedelta(seconds=60)
         self.defer(trigger=trigger, method_name="resume", timeout=grace)
 
-    async def _watch(self, submission_id: str) -> End:
+    async def _watch(self, context: Context, submission_id: str) -> End:
         """Wait in this process. ``execution_timeout`` is kept by Airflow itself."""
+
+        async def show(status: JobStatus) -> None:
+            if status.ui_url:
+                self._push(context, {link_of(status).xcom_key: status.ui_url})
+
         watcher = self._watcher(self.poll_seconds)
         driver_log = None
         if self.driver_log_max_bytes:
@@ -404,6 +470,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             submission_id=submission_id,
             log=self.log,
             driver_log=driver_log,
+            on_status=show,
             submission_retry_seconds=self.submission_retry_seconds,
         )
         try:
@@ -478,10 +545,10 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         """The body of the submission."""
         request = self._spec().to_request(application_name=attempt.name)
         config = self.hook.config
-        if config.queue and "queue" not in request:
-            request["queue"] = config.queue
-            if config.queue_token and "queueToken" not in request:
-                request["queueToken"] = config.queue_token
+        if config.queue:
+            request.setdefault("queue", config.queue)
+            if config.queue_token and request["queue"] == config.queue:
+                request.setdefault("queueToken", config.queue_token)
         request["sparkConf"] = with_lineage(
             request.get("sparkConf", {}),
             context,
@@ -523,7 +590,10 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         store: Any = context.get("task_state_store")
         if store is None:
             raise BatchGatewayError("expected Airflow's task state store, found none; it takes Airflow 3.3 or newer")
-        return AttemptStore(store)
+        return AttemptStore(store, kept=self._remember)
+
+    def _remember(self, attempt: Attempt) -> None:
+        self._attempt = attempt
 
     def _life(self, context: Context) -> int:
         ti: Any = context["ti"]
@@ -554,6 +624,22 @@ def _diagnosis(submission_id: str, end: End, reason: str, evidence: Evidence) ->
     if evidence.log_tail:
         parts.append("Driver log:\n" + "\n".join(f"  {line}" for line in evidence.log_tail[-DIAGNOSIS_LINES:]))
     return "\n".join(parts)
+
+
+def _is_anothers(submitted: Submitted, *, is_new: bool) -> bool:
+    """Whether a job that was found belongs to an earlier try, or to an earlier run of the same name, and has ended.
+
+    What this try has submitted is its own, whatever became of it. An attempt that an earlier try began, and that nobody watched to its end,
+    is taken if it has completed.
+    """
+    if submitted.posted or submitted.found is None:
+        return False
+    return is_terminal(submitted.found.state) if is_new else submitted.found.state == JobState.FAILED
+
+
+def _clears(context: Context) -> int:
+    """How often the run was cleared, as far as Airflow tells."""
+    return int(getattr(context.get("dag_run"), "clear_number", 0) or 0)
 
 
 def _this_airflow() -> str:
@@ -600,5 +686,5 @@ class BatchGatewayCancelOperator(BaseOperator):
         except SubmissionNotFound:
             self.log.info("there is no job %s, or no longer", self.submission_id)
             return False
-        self.log.info("cancelled; it was:\n%s", hook.cancel(self.submission_id).text())
+        hook.cancel(self.submission_id, log=self.log, why="asked to")
         return True

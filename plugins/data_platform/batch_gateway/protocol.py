@@ -7,6 +7,7 @@ apple/batch-processing-gateway at aa3e5c8; ``tests/contracts/batch_gateway`` hol
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,8 +30,11 @@ type Reader[T] = Callable[[Answer], T]
 _EXCERPT: Final = 600
 """Characters of an answer that a message quotes."""
 
-_WRONG_CLUSTER: Final = ("not exists", "is invalid")
+_WRONG_CLUSTER: Final = re.compile(r"Cluster \S* \(in submissionId: .*\) not exists|submissionId \S* is invalid")
 """What the gateway says, with 400 or 500, when it reads an unknown cluster id out of a submission id."""
+
+LOOK_SECONDS: Final = 30.0
+"""How long an answer about states is waited for: who asks will ask again."""
 
 LOG_SENTINEL: Final = "Cannot find matched log files"
 """How the text begins that the log endpoint gives, with 200, when it has no log."""
@@ -54,6 +58,7 @@ class Call[T]:
     Attributes:
         operation: its name in messages and counts.
         repeatable: whether it may be sent again when the answer is lost. A submission may not: it would make a second job.
+        seconds: most that the answer is waited for, if that is less than the connection allows.
     """
 
     operation: str
@@ -64,6 +69,7 @@ class Call[T]:
     content: bytes | None = None
     content_type: str = ""
     repeatable: bool = True
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,17 +167,20 @@ def status(submission_id: str) -> Call[JobStatus]:
         "GET",
         f"/spark/{_segment(submission_id)}/status",
         lambda answer: JobStatus.from_json(submission_id, _json(answer, "status")),
+        seconds=LOOK_SECONDS,
     )
 
 
 def find(application_name: str) -> Call[Listing]:
     """All jobs of this application name, of all users."""
-    return Call("list", "GET", "/admin/submissions", _read_ndjson, params={"name": application_name})
+    return Call(
+        "list", "GET", "/admin/submissions", _read_ndjson, params={"name": application_name}, seconds=LOOK_SECONDS
+    )
 
 
 def list_all() -> Call[Listing]:
     """All jobs of all users on all clusters."""
-    return Call("list", "GET", "/admin/submissions", _read_ndjson)
+    return Call("list", "GET", "/admin/submissions", _read_ndjson, seconds=LOOK_SECONDS)
 
 
 def list_mine() -> Call[Listing]:
@@ -181,7 +190,7 @@ def list_mine() -> Call[Listing]:
         jobs = _json(answer, "my_submissions").get("submissions") or []
         return Listing(tuple(_summaries(jobs)), answer.complete)
 
-    return Call("my_submissions", "GET", "/spark/mySubmissions", read)
+    return Call("my_submissions", "GET", "/spark/mySubmissions", read, seconds=LOOK_SECONDS)
 
 
 def delete(submission_id: str) -> Call[None]:
@@ -249,7 +258,7 @@ def check(call: Call[Any], answer: Answer) -> None:
         raise GatewayAccessDenied(f"{told}. Check login, password and User-Account of the connection")
     if answer.status == 429:
         raise GatewayThrottled(told, status=429, reached=False, retry_after=_retry_after(answer))
-    if call.operation not in ("submit", "upload") and any(words in message for words in _WRONG_CLUSTER):
+    if call.operation not in ("submit", "upload") and _WRONG_CLUSTER.search(message):
         raise ClusterUnknown(
             f"{told}. The gateway takes what is before the first dash of a submission id for the cluster's id: "
             "give the cluster an id without dashes in the gateway's configuration"
@@ -302,7 +311,7 @@ def _read_ndjson(answer: Answer) -> Listing:
     """Read line by line. A line that can't be read is where the listing broke off."""
     complete = answer.complete
     documents = []
-    for line in answer.text.splitlines():
+    for line in answer.text.split("\n"):  # splitlines would cut at characters that JSON may hold
         if not line.strip():
             continue
         try:

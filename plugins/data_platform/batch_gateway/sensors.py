@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 
-from data_platform.batch_gateway.exceptions import GatewayUnavailable, JobFailed, JobLost, SubmissionNotFound
+from data_platform.batch_gateway.exceptions import (
+    BatchGatewayError,
+    GatewayUnavailable,
+    JobFailed,
+    JobLost,
+    SubmissionNotFound,
+)
 from data_platform.batch_gateway.hook import BatchGatewayHook
 from data_platform.batch_gateway.names import SubmissionId
 from data_platform.batch_gateway.states import JobState
@@ -91,6 +97,8 @@ class BatchGatewayJobSensor(BaseSensorOperator):
         end = End.from_json(event)
         if end.ending is Ending.LOST:
             raise JobLost(f"there is no job {self.submission_id}, or no longer")
+        if end.ending is Ending.UNWATCHABLE:
+            raise BatchGatewayError(f"job {self.submission_id} can't be watched for now: {end.message}")
         if end.ending is not Ending.COMPLETED:
             reason = (end.status and end.status.error) or end.message or "no reason given"
             raise JobFailed(f"job {self.submission_id}: {end.ending}: {reason}")

@@ -26,8 +26,25 @@ LOOK_UP_SECONDS: Final = 2.0
 COMPLETE_LISTINGS: Final = 3
 """How many listings in a row must lack a job, each read to its end, before it counts as not submitted."""
 PATIENCE_SECONDS: Final = 600.0
+MOST_POSTS: Final = 3
+"""So many submissions that an error answered, and of which no job came, are enough: the gateway can't do it."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """An attempt that has a job.
+
+    Attributes:
+        attempt: with the submission id.
+        found: the job's status, if it was found; None if the gateway's answer gave its id.
+        posted: whether anything was submitted now.
+    """
+
+    attempt: Attempt
+    found: JobStatus | None
+    posted: bool
 
 
 @dataclass
@@ -51,35 +68,49 @@ class Submitter:
     proxied_user: str | None = None
     _pauses: Patience = field(default_factory=lambda: Patience(first_seconds=1.0, longest_seconds=15.0))
 
-    def ensure(self, attempt: Attempt, request: Mapping[str, Any]) -> tuple[Attempt, JobStatus | None]:
-        """The attempt with its submission id: found by its name, with the status it was found in, or submitted now.
+    def ensure(self, attempt: Attempt, request: Mapping[str, Any]) -> Submitted:
+        """The attempt with its submission id: found by its name, or submitted now.
 
         Raises:
             SubmissionRefused: the gateway refused the job for good.
-            SubmitUndecided: the gateway could not be asked for too long.
+            SubmitUndecided: the gateway could not be asked for too long, or answered `MOST_POSTS` submissions with an error.
             JobCancelled: the task was killed meanwhile.
         """
         until = time.monotonic() + self.patience_seconds
-        failures = 0
+        failures = posts = 0
+        last: GatewayUnavailable | None = None
         while True:
             found = self._look_up(attempt, until)
             if found is not None:
                 log.info("found job %s of this attempt, in state %s", found.submission_id, found.state or "(none yet)")
-                return self._adopt(attempt, found.submission_id), found
+                return Submitted(self._adopt(attempt, found.submission_id), found, posted=posts > 0)
+            if posts >= MOST_POSTS:
+                raise SubmitUndecided(
+                    f"the gateway answered {posts} submissions of {attempt.name} with an error, and no job came of them; the last: {last}"
+                ) from last
             self._give_way()
             attempt = self.attempts.save(replace(attempt, posted_at=time.time()))
             try:
                 submission_id = self.client.run(protocol.submit(request, proxied_user=self.proxied_user))
             except GatewayUnavailable as error:
-                failures += 1
+                last = error
                 if error.reached:
+                    posts += 1
                     log.warning("the submission may have been accepted, looking for its job: %s", error)
+                    attempt = self.attempts.save(replace(attempt, posted_at=time.time(), doubtful=True))
                 else:
+                    failures += 1
                     attempt = self.attempts.save(replace(attempt, posted_at=None))
                     self._pause(failures, error, until)
                 continue
             log.info("submitted job %s as %s", submission_id, attempt.name)
-            return self._adopt(attempt, submission_id), None
+            return Submitted(self._adopt(attempt, submission_id), None, posted=True)
+
+    def reap(self, attempt: Attempt) -> None:
+        """Cancel other jobs of the attempt's name that still run: the gateway may have carried out a submission after it was given up."""
+        for job in self.client.run(protocol.find(attempt.name)).named(attempt.name):
+            if job.submission_id != attempt.submission_id and not is_terminal(job.state):
+                self._cancel(job, f"{attempt.name} was submitted twice, {attempt.submission_id} is kept")
 
     def find(self, attempt: Attempt) -> JobStatus | None:
         """The attempt's job, if it was ever submitted: waits as long as it may still appear. Raises as `ensure` does."""
@@ -116,14 +147,15 @@ class Submitter:
         order = {JobState.COMPLETED.value: 0, JobState.FAILED.value: 2}
         kept = min(jobs, key=lambda job: order.get(job.state, 1))
         for job in jobs:
-            if job is kept or is_terminal(job.state):
-                continue
-            log.warning("%s was submitted twice; %s is kept, %s is cancelled", job.application_name, kept, job)
-            try:
-                cancel(self.client, job.submission_id)
-            except BatchGatewayError as error:
-                log.warning("%s", error)
+            if job is not kept and not is_terminal(job.state):
+                self._cancel(job, f"{job.application_name} was submitted twice, {kept.submission_id} is kept")
         return kept
+
+    def _cancel(self, job: JobStatus, why: str) -> None:
+        try:
+            cancel(self.client.config, job.submission_id, log=log, why=why)  # type: ignore[arg-type]
+        except BatchGatewayError as error:
+            log.warning("%s", error)
 
     def _adopt(self, attempt: Attempt, submission_id: str) -> Attempt:
         if SubmissionId.parse(submission_id).dashed:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from data_platform.batch_gateway.client import Patience
 from data_platform.batch_gateway.driver_log import MAX_BYTES, DriverLog
 from data_platform.batch_gateway.hook import BatchGatewayHook
-from data_platform.batch_gateway.links import SparkHistoryLink, SparkUiLink
-from data_platform.batch_gateway.states import is_terminal
+from data_platform.batch_gateway.links import link_of
 from data_platform.batch_gateway.watch import SUBMISSION_RETRY_SECONDS, JobWatch
 from data_platform.batch_gateway.watcher import Watcher, shared_watcher
 
@@ -28,8 +29,12 @@ POSITION_SECONDS: Final = 20.0
 """How often the position in the driver's log is kept: a triggerer that is killed repeats no more than it wrote since."""
 LAST_POSITION_SECONDS: Final = 5.0
 """How long a triggerer that stops waits for that."""
-KILL_READ_TIMEOUT_SECONDS: Final = 8.0
+KILL_SECONDS: Final = 25.0
 """Airflow gives ``on_kill`` 30 s in all."""
+KILL_EVIDENCE_SECONDS: Final = 8.0
+
+_CANCELLERS: Final = ThreadPoolExecutor(16, thread_name_prefix="batch-gateway-cancel")
+"""Of their own: many tasks may be killed at once, and the event loop's default threads are few."""
 
 
 class BatchGatewayJobTrigger(BaseTrigger):
@@ -115,29 +120,36 @@ class BatchGatewayJobTrigger(BaseTrigger):
         yield TriggerEvent(end.to_json())
 
     async def on_kill(self) -> None:
-        """Save what is known of the job, then cancel it."""
+        """Save what is known of the job, then cancel it.
+
+        Airflow cancels the trigger again each second until it has ended (``TriggerRunner.cancel_triggers``): that must not cut off the
+        work.
+        """
         if not self.cancel_on_kill:
             return
+        work = asyncio.wrap_future(_CANCELLERS.submit(contextvars.copy_context().run, self._cancel))
+        until = time.monotonic() + KILL_SECONDS
+        while not work.done() and time.monotonic() < until:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([work], timeout=max(until - time.monotonic(), 0))
+        if not work.done():
+            self.log.error("the task was killed, but job %s is not cancelled yet; look at it", self.submission_id)
 
-        def cancel() -> str:
-            hook = BatchGatewayHook(self.batch_gateway_conn_id, patience=Patience(attempts=2))
-            return hook.cancel(self.submission_id, read_timeout_seconds=KILL_READ_TIMEOUT_SECONDS).text()
-
+    def _cancel(self) -> None:
         try:
-            evidence = await asyncio.to_thread(cancel)
+            hook = BatchGatewayHook(self.batch_gateway_conn_id)
+            hook.cancel(
+                self.submission_id, log=self.log, why="the task was killed", evidence_seconds=KILL_EVIDENCE_SECONDS
+            )
         except Exception as error:
             self.log.error("the task was killed, but job %s may still run: %s", self.submission_id, error)
-        else:
-            self.log.info("the task was killed; job %s is cancelled. It was:\n%s", self.submission_id, evidence)
 
-    async def _make_watcher(self) -> Watcher:
-        config = await asyncio.to_thread(lambda: BatchGatewayHook(self.batch_gateway_conn_id).config)
-        return Watcher(self._connect, poll_seconds=self.poll_seconds, proxied=bool(config.proxied_user))
+    def _make_watcher(self) -> Watcher:
+        return Watcher(self._connect, poll_seconds=self.poll_seconds)
 
     async def _connect(self) -> AsyncGatewayClient:
-        hook = BatchGatewayHook(self.batch_gateway_conn_id)
-        await asyncio.to_thread(lambda: hook.config)  # asks the secrets backend
-        return hook.new_async_client()
+        # In a thread, since it asks the secrets backend, and loads certificates.
+        return await asyncio.to_thread(lambda: BatchGatewayHook(self.batch_gateway_conn_id).new_async_client())
 
     def _write(self, line: str) -> None:
         self.log.info("[driver] %s", line)
@@ -145,8 +157,7 @@ class BatchGatewayJobTrigger(BaseTrigger):
     async def _show(self, status: JobStatus) -> None:
         """The link to Spark's UI, which is known only while the job runs."""
         if status.ui_url:
-            link = SparkHistoryLink() if is_terminal(status.state) else SparkUiLink()
-            await self._xcom_set(link.xcom_key, status.ui_url)
+            await self._xcom_set(link_of(status).xcom_key, status.ui_url)
 
     async def _keep_position(self, driver_log: DriverLog) -> None:
         kept = driver_log.position

@@ -135,6 +135,8 @@ class JobWatch:
         self._errors = self._refusals = 0
         if self._last is None or self._last.state != status.state:
             await self._change(status)
+        elif status.ui_url != self._last.ui_url and self.on_status is not None:
+            await self.on_status(status)
         if self._last and (status.attempts or 0) > (self._last.attempts or 1) and self.driver_log:
             self.log.info("job %s has another driver, its attempt %s", self.submission_id, status.attempts)
             self.driver_log.start_again()

@@ -18,9 +18,9 @@ from weakref import WeakKeyDictionary
 from data_platform.batch_gateway import protocol
 from data_platform.batch_gateway.exceptions import (
     BatchGatewayError,
-    ClusterUnknown,
     GatewayAccessDenied,
     GatewayConnectionInvalid,
+    GatewayThrottled,
     GatewayUnavailable,
     SubmissionNotFound,
 )
@@ -42,6 +42,10 @@ ABSENT_LISTINGS: Final = 3
 """A job that can only be listed is lost after so many complete listings without it that show its cluster's other jobs …"""
 ABSENT_SECONDS: Final = 300.0
 """… or, where they show none of that cluster's, after so many seconds of complete listings."""
+ROWS_PER_JOB: Final = 100
+"""A listing with more rows than so many for each job that is watched costs more than asking for the jobs."""
+RECONNECT_AFTER: Final = 5
+"""So many failed looks, and the connection is read again."""
 LONGEST_PAUSE_SECONDS: Final = 120.0
 TOLD_AT_ONCE: Final = 20
 """So many of those who wait hear of a listing before the event loop's other tasks get their turn."""
@@ -115,6 +119,7 @@ class Watcher:
         self._jobs: dict[str, set[_Watched]] = {}
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._listed = 0
         self._limit = asyncio.Semaphore(STATUS_REQUESTS)
 
     async def client(self) -> AsyncGatewayClient:
@@ -165,17 +170,17 @@ class Watcher:
             try:
                 await self._look()
                 failures = 0
-            except GatewayUnavailable as error:
-                failures += 1
-                self._tell_all(Sighting(error=error))
-            except (GatewayAccessDenied, GatewayConnectionInvalid) as error:
-                failures += 1
-                self._tell_all(Sighting(error=error))
-                await self._disconnect()
             except Exception as error:  # a watcher that dies would leave every job unwatched
                 failures += 1
-                log.exception("the gateway could not be looked at")
-                self._tell_all(Sighting(error=BatchGatewayError(f"{type(error).__name__}: {error}")))
+                if isinstance(error, BatchGatewayError):
+                    told = error
+                else:
+                    told = BatchGatewayError(f"{type(error).__name__}: {error}")
+                    log.warning("the gateway could not be looked at: %s", told)
+                self._tell_all(Sighting(error=told))
+                denied = isinstance(error, GatewayAccessDenied | GatewayConnectionInvalid)
+                if denied or failures % RECONNECT_AFTER == 0:  # the connection may say something else by now
+                    await self._disconnect()
             await self._pause(failures, time.monotonic() - began)
 
     async def _pause(self, failures: int, took: float) -> None:
@@ -191,10 +196,20 @@ class Watcher:
     async def _look(self) -> None:
         jobs = list(self._jobs)
         client = await self.client()
-        if len(jobs) < LISTING_FROM and not any(SubmissionId.parse(job).dashed for job in jobs):
+        dashed = {job for job in jobs if SubmissionId.parse(job).dashed}
+        if not dashed and (len(jobs) < LISTING_FROM or self._listed > ROWS_PER_JOB * len(jobs)):
             await self._ask_each(client, jobs)
             return
-        listing = await self._list(client, jobs)
+        try:
+            listing = await self._list(client, jobs)
+        except GatewayThrottled:  # more requests are the last that would help
+            raise
+        except GatewayUnavailable as error:  # one cluster that can't be asked fails the listing of all
+            for job in dashed:
+                self._tell_each(job, Sighting(error=error))
+            await self._ask_each(client, [job for job in jobs if job not in dashed])
+            return
+        self._listed = len(listing.jobs)
         seen = {job.submission_id: job for job in listing.jobs}
         for told, job in enumerate(jobs):
             if job in seen:
@@ -202,8 +217,7 @@ class Watcher:
             if told % TOLD_AT_ONCE == TOLD_AT_ONCE - 1:
                 await asyncio.sleep(0)
         missing = [job for job in jobs if job not in seen]
-        dashed = [job for job in missing if SubmissionId.parse(job).dashed]
-        self._judge_absence(dashed, listing)
+        self._judge_absence([job for job in missing if job in dashed], listing)
         await self._ask_each(client, [job for job in missing if job not in dashed])
 
     async def _list(self, client: AsyncGatewayClient, jobs: list[str]) -> Listing:
@@ -212,36 +226,46 @@ class Watcher:
         The gateway files the jobs of its Airflow system accounts under another user, whether the connection names one or not.
         """
         if not self.proxied:
-            mine = await client.run(protocol.list_mine())
+            mine = await client.run(protocol.list_mine(), attempts=1)
             known = {job.submission_id for job in mine.jobs}
             if known.issuperset(jobs):
                 return mine
-            everything = await client.run(protocol.list_all())
+            everything = await client.run(protocol.list_all(), attempts=1)
             self.proxied = any(job.submission_id in jobs and job.submission_id not in known for job in everything.jobs)
             return everything
-        return await client.run(protocol.list_all())
+        return await client.run(protocol.list_all(), attempts=1)
 
     async def _ask_each(self, client: AsyncGatewayClient, jobs: list[str]) -> None:
+        """Ask for each job by its id, some at a time.
+
+        Raises:
+            BatchGatewayError: none of them could be asked for.
+        """
+        errors: list[BatchGatewayError] = []
+
         async def ask(job: str) -> None:
             async with self._limit:
                 try:
-                    self._tell(job, await client.run(protocol.status(job)))
+                    self._tell(job, await client.run(protocol.status(job), attempts=2))
                 except SubmissionNotFound:
                     for watched in self._jobs.get(job, ()):
                         watched.not_found += 1
                         if watched.not_found >= NOT_FOUND_TIMES:
                             watched.tell(Sighting())
-                except (GatewayUnavailable, ClusterUnknown) as error:
-                    for watched in self._jobs.get(job, ()):
-                        watched.tell(Sighting(error=error))
+                except BatchGatewayError as error:
+                    errors.append(error)
+                    self._tell_each(job, Sighting(error=error))
 
         await asyncio.gather(*(ask(job) for job in jobs))
+        if errors and len(errors) == len(jobs):
+            raise errors[-1]
 
     def _judge_absence(self, jobs: list[str], listing: Listing) -> None:
         """Jobs that can only be listed, and were not."""
-        if not listing.complete:
+        if not jobs or not listing.complete:
             return
-        clusters = {SubmissionId.parse(job.submission_id).cluster for job in listing.jobs}
+        ids = [SubmissionId.of(job.submission_id) for job in listing.jobs]
+        clusters = {each.cluster for each in ids if each}
         now = time.monotonic()
         for job in jobs:
             for watched in self._jobs.get(job, ()):
@@ -255,24 +279,26 @@ class Watcher:
         for watched in self._jobs.get(job, ()):
             watched.seen(status)
 
+    def _tell_each(self, job: str, sighting: Sighting) -> None:
+        for watched in self._jobs.get(job, ()):
+            watched.tell(sighting)
+
     def _tell_all(self, sighting: Sighting) -> None:
-        for group in self._jobs.values():
-            for watched in group:
-                watched.tell(sighting)
+        for job in self._jobs:
+            self._tell_each(job, sighting)
 
 
 @dataclass
 class _Shared:
     watcher: Watcher | None = None
     users: int = 0
-    making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
 
 
 @contextlib.asynccontextmanager
-async def shared_watcher(key: str, make: Callable[[], Awaitable[Watcher]]) -> AsyncIterator[Watcher]:
+async def shared_watcher(key: str, make: Callable[[], Watcher]) -> AsyncIterator[Watcher]:
     """The watcher of this event loop for ``key``; made by the first who wants it, closed by the last.
 
     Args:
@@ -283,9 +309,8 @@ async def shared_watcher(key: str, make: Callable[[], Awaitable[Watcher]]) -> As
     shared = ours.setdefault(key, _Shared())
     shared.users += 1
     try:
-        async with shared.making:  # a triggerer that starts with hundreds of triggers asks for the connection once
-            if shared.watcher is None:
-                shared.watcher = await make()
+        if shared.watcher is None:
+            shared.watcher = make()
         yield shared.watcher
     finally:
         shared.users -= 1

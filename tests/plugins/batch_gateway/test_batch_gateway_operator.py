@@ -1,18 +1,21 @@
 """The task: one job, whatever happens to requests, answers, tries and people's clicks."""
 
+import contextlib
 import json
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import requests
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout
 
 from data_platform.batch_gateway import protocol
-from data_platform.batch_gateway.attempts import AttemptStore, Outcome
+from data_platform.batch_gateway.attempts import Attempt, AttemptStore, Outcome
 from data_platform.batch_gateway.exceptions import (
+    BatchGatewayError,
     CancelImpossible,
     GatewayAccessDenied,
     JobCancelled,
@@ -186,6 +189,56 @@ def test_two_jobs_of_one_attempt_become_one(gateway, ti):
     assert len(accepted(gateway)) == 2
 
 
+def test_a_gateway_that_answers_every_submission_with_an_error_is_given_up(gateway, ti, connect_to):
+    connect_to(gateway, settle_seconds=0.2)
+    gateway.fault("submit", status=500, message="admission webhook denied the request")
+    with pytest.raises(SubmitUndecided, match=r"3 submissions .* admission webhook denied"):
+        operator().execute(ti.context)
+    assert gateway.asked("submit") == 3
+    assert accepted(gateway) == []
+
+
+def test_a_job_of_this_try_that_failed_at_once_is_not_submitted_again_in_the_same_try(gateway, ti):
+    gateway.fault("submit", status=504, done=True)
+    with pytest.raises(JobFailed):
+        operator(job(seconds=0, outcome="FAILED")).execute(ti.context)
+    assert len(accepted(gateway)) == 1
+
+
+def test_a_submission_that_is_carried_out_much_later_is_cancelled_when_the_task_ends(gateway, ti, connect_to):
+    connect_to(gateway, settle_seconds=0.2, read_timeout_seconds=0.5)
+    gateway.fault("submit", delay_seconds=3.0, times=1)
+    result = operator(job(seconds=4.0), poll_seconds=0.5).execute(ti.context)
+    kept, late = sorted(accepted(gateway), key=lambda one: one["id"] != result["submission_id"])
+    assert kept["state"] == "COMPLETED"
+    assert late["deleted"] or late["state"] == "COMPLETED"
+
+
+def test_an_error_that_airflow_would_not_try_again_is_one_it_does_while_a_job_may_run(gateway, ti):
+    gateway.fault("submit", status=503, done=True, times=1)
+    gateway.fault("list", status=401, after=1)
+    with pytest.raises(BatchGatewayError, match="the next try goes on with it") as raised:
+        operator(job(seconds=1.0)).execute(ti.context)
+    assert not isinstance(raised.value, AirflowFailException)
+    gateway.clear()
+    ti.try_again()
+    assert [operator(job(seconds=1.0)).execute(ti.context)["submission_id"]] == [one["id"] for one in accepted(gateway)]
+
+
+def test_a_last_try_that_fails_leaves_no_job(gateway):
+    ti = TaskInstance(retries=0)
+    gateway.fault("submit", status=503, done=True, times=1)
+    gateway.fault("list", status=503, after=1, times=5)
+    with pytest.raises(SubmitUndecided):
+        operator(job(seconds=60), patience_seconds=2.0).execute(ti.context)
+    assert [bool(one["deleted"]) for one in accepted(gateway)] == [True]
+
+
+def test_two_jobs_of_one_task_can_not_be_asked_for():
+    with pytest.raises(ValueError, match="durable=True"):
+        operator(durable=False)
+
+
 # Tries
 
 
@@ -268,6 +321,12 @@ def test_each_mapped_task_has_a_job_of_its_own(gateway):
     assert len(names) == len(accepted(gateway)) == 3
 
 
+def test_a_run_that_was_deleted_and_made_again_runs_its_jobs_again(gateway, ti):
+    first = operator().execute(ti.context)
+    again = TaskInstance()  # the same names, another store
+    assert operator().execute(again.context)["submission_id"] != first["submission_id"]
+
+
 # Clicks
 
 
@@ -292,6 +351,14 @@ def test_a_retry_finds_its_job_even_if_the_store_was_lost(gateway, ti):
     ti.try_again()
     assert operator(job(seconds=1.0)).execute(ti.context)["submission_id"] == deferred.trigger.submission_id
     assert len(accepted(gateway)) == 1
+
+
+def test_a_clear_after_the_retries_were_lowered_is_noticed(gateway, ti):
+    """It leaves max_tries as it was; the run's count of clears tells."""
+    first = operator().execute({**ti.context, "dag_run": SimpleNamespace(clear_number=0)})
+    ti.try_again()
+    second = operator().execute({**ti.context, "dag_run": SimpleNamespace(clear_number=1)})
+    assert second["submission_id"] != first["submission_id"]
 
 
 def test_a_task_that_is_cleared_while_its_job_runs_cancels_it_first(gateway, ti):
@@ -331,6 +398,24 @@ def test_a_killed_task_saves_what_is_known_and_cancels_its_job(gateway, ti, caps
     told = capsys.readouterr().out
     assert "--- Spark Spec ---" in told
     assert "line 1 of" in told
+
+
+def test_a_gateway_that_can_not_tell_of_a_job_does_not_keep_a_kill_from_cancelling_it(gateway, ti, capsys):
+    """Airflow ends a killed process by force after 5 s."""
+    task = operator(job(seconds=300), deferrable=True)
+    defer(task, ti)
+    gateway.fault("describe", delay_seconds=3600)
+    gateway.fault("log", delay_seconds=3600)
+    task.on_kill()
+    assert accepted(gateway)[0]["deleted"]
+    assert "(no answer in" in capsys.readouterr().out
+
+
+def test_a_job_that_has_completed_is_not_deleted_by_a_late_kill(gateway, ti):
+    task = operator()
+    task.execute(ti.context)
+    task.on_kill()
+    assert gateway.asked("delete") == 0
 
 
 def test_a_task_killed_while_its_submission_is_unanswered_cancels_the_job(gateway, ti):
@@ -464,13 +549,27 @@ def test_a_job_can_be_cancelled_and_cancelling_again_is_no_error(gateway, ti):
     assert cancel.execute({}) is False
 
 
-def test_no_secret_is_in_a_message_or_a_log(gateway, ti, caplog, connect_to):
+@pytest.mark.parametrize("outcome", ["COMPLETED", "FAILED"])
+def test_no_secret_is_in_a_message_or_a_log(gateway, ti, caplog, capsys, connect_to, outcome):
     caplog.set_level("DEBUG")
     connect_to(gateway, queue="dev", queue_token="token-of-dev")
     gateway.fault("submit", times=1, drop="answer")
-    operator({key: value for key, value in job(seconds=0.2, log_lines=3).items() if key != "queue"}).execute(ti.context)
-    assert "pass-word" not in caplog.text
-    assert "token-of-dev" not in caplog.text
+    spec = {key: value for key, value in job(seconds=0.2, log_lines=3, outcome=outcome).items() if key != "queue"}
+    with contextlib.suppress(JobFailed):
+        operator(spec).execute(ti.context)
+    told = caplog.text + capsys.readouterr().out
+    assert "submitted job" in told or "found job" in told
+    assert outcome in told
+    assert "pass-word" not in told
+    assert "token-of-dev" not in told
+
+
+def test_the_connections_token_goes_with_its_queue_and_no_other(gateway, ti, connect_to):
+    connect_to(gateway, queue="dev", queue_token="token-of-dev")
+    task, attempt = operator(), Attempt(1, "a", 0)
+    assert task._request(attempt, ti.context)["queueToken"] == "token-of-dev"
+    task.job = task.job | {"queue": "other"}
+    assert "queueToken" not in task._request(attempt, ti.context)
 
 
 def test_clusters_with_a_dash_are_watched_by_listing_and_can_not_be_cancelled(connect_to, ti, caplog):

@@ -127,6 +127,24 @@ def test_a_kill_saves_what_is_known_and_cancels_the_job(gateway, capsys):
     assert "--- Driver log, last" in told
 
 
+def test_many_kills_that_airflow_repeats_each_cancel_their_job_and_say_what_it_was(gateway, capsys):
+    """Airflow cancels a trigger again at every look, about once a second, until it has ended; here far more often."""
+    job_ids = [submit(f"job-{number}", seconds=300) for number in range(20)]
+
+    async def kill_all():
+        killed = [asyncio.create_task(trigger(job_id).on_kill()) for job_id in job_ids]
+        await asyncio.sleep(0)
+        while not all(one.done() for one in killed):
+            for one in killed:
+                one.cancel()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(kill_all())
+    assert all(one["deleted"] for one in gateway.applications())
+    told = capsys.readouterr().out
+    assert told.count("--- Spark Spec ---") == told.count("is cancelled") == 20
+
+
 def test_a_kill_while_the_gateway_is_away_says_that_the_job_may_still_run(gateway, capsys):
     job_id = submit(seconds=30)
     gateway.fault("delete", status=503)

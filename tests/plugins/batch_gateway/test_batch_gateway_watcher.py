@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
+from data_platform.batch_gateway import protocol
+from data_platform.batch_gateway import watcher as watcher_module
+from data_platform.batch_gateway.client import AsyncGatewayClient, Patience
 from data_platform.batch_gateway.exceptions import GatewayThrottled, GatewayUnavailable
 from data_platform.batch_gateway.hook import BatchGatewayHook
+from data_platform.batch_gateway.protocol import JobStatus
 from data_platform.batch_gateway.watcher import LISTING_FROM, TOLD_AT_ONCE, Watcher, shared_watcher
 from tests.plugins.batch_gateway.task_harness import CONN_ID
 from tests.plugins.batch_gateway.trigger_harness import submit
@@ -188,7 +193,7 @@ def test_a_page_of_something_else_does_not_make_a_job_lost(gateway):
 
 def test_a_listing_that_is_refused_is_told_to_all_and_asked_for_again(gateway):
     job_ids = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
-    gateway.fault("my_submissions", status=429, times=4)
+    gateway.fault("my_submissions", status=429, times=1)
 
     async def look():
         async with a_watcher() as watcher:
@@ -224,7 +229,7 @@ def test_a_mistake_of_our_own_ends_no_watch(gateway, caplog):
 def test_a_watcher_is_shared_by_all_who_ask_for_it_and_made_anew_after_the_last_has_left(gateway):
     made = []
 
-    async def make():
+    def make():
         made.append(Watcher(connect, poll_seconds=0.05))
         return made[-1]
 
@@ -241,52 +246,102 @@ def test_a_watcher_is_shared_by_all_who_ask_for_it_and_made_anew_after_the_last_
 
 
 def test_many_who_come_at_once_ask_for_the_connection_once(gateway):
-    made = []
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(10)]
+    asked = []
 
-    async def make():
+    async def slow_connect():
+        asked.append(1)
         await asyncio.sleep(0.05)
-        made.append(Watcher(connect, poll_seconds=0.05))
-        return made[-1]
+        return await connect()
 
-    async def share():
-        async with shared_watcher("one", make) as watcher:
-            await asyncio.sleep(0.05)
-            return watcher
+    async def share(job_id):
+        async with shared_watcher("one", lambda: Watcher(slow_connect, poll_seconds=0.05)) as watcher:
+            return await sightings(watcher, job_id, 2)
 
     async def all_at_once():
-        return await asyncio.gather(*(share() for _ in range(20)))
+        return await asyncio.gather(*(share(job_id) for job_id in job_ids))
 
-    assert len(set(map(id, asyncio.run(all_at_once())))) == len(made) == 1
+    assert len(asyncio.run(all_at_once())) == 10
+    assert len(asked) == 1
 
 
-def test_who_comes_after_a_failed_attempt_makes_it_anew(gateway):
-    errors = iter([OSError("the secrets backend is away")])
+def test_a_connection_that_was_mended_is_read_again(gateway, connect_to):
+    """A gateway that moved answers nothing at its old address: no access was denied, so that alone would tell nobody."""
+    job_id = submit(seconds=60)
+    hosts = iter(["http://127.0.0.1:9"])
 
-    async def make():
-        if error := next(errors, None):
-            raise error
-        return Watcher(connect, poll_seconds=0.05)
+    async def connect_to_what_is_said():
+        hook = BatchGatewayHook(CONN_ID)
+        config = replace(hook.config, url=next(hosts, hook.config.url))
+        return AsyncGatewayClient(config, Patience(attempts=1))
 
-    async def share():
-        async with shared_watcher("one", make) as watcher:
-            return watcher
+    async def look():
+        watcher = Watcher(connect_to_what_is_said, poll_seconds=0.01)
+        try:
+            async with contextlib.aclosing(watcher.watch(job_id)) as found:
+                async for sighting in found:
+                    if sighting.status:
+                        return sighting.status
+        finally:
+            await watcher.close()
 
-    async def both():
-        return await asyncio.gather(share(), share(), return_exceptions=True)
+    assert asyncio.run(look()).submission_id == job_id
 
-    first, second = asyncio.run(both())
-    assert isinstance(first, OSError)
-    assert isinstance(second, Watcher)
+
+def test_applications_that_the_gateway_did_not_make_blind_nobody(gateway, connect_to, monkeypatch):
+    """Kubernetes lists whatever is in the namespace, by any name."""
+    connect_to(gateway, user_account="airflow_system_account", proxied_user="finance")
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
+    real = protocol.list_all
+
+    def with_a_stranger():
+        call = real()
+        stranger = JobStatus("nightly-report", "RUNNING")
+        return replace(call, read=lambda answer: replace(listing := call.read(answer), jobs=(*listing.jobs, stranger)))
+
+    monkeypatch.setattr(protocol, "list_all", with_a_stranger)
+
+    async def look():
+        async with a_watcher(proxied=True) as watcher:
+            return await watch_all(watcher, job_ids)
+
+    assert not any(sighting.error for seen in asyncio.run(look()) for sighting in seen)
+
+
+def test_one_cluster_that_can_not_be_asked_blinds_only_its_own_jobs(gateway):
+    """The account's own listing fails as a whole then."""
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
+    gateway.fault("my_submissions", status=500)
+
+    async def look():
+        async with a_watcher() as watcher:
+            return await watch_all(watcher, job_ids)
+
+    assert not any(sighting.error for seen in asyncio.run(look()) for sighting in seen)
+    assert gateway.asked("status") >= LISTING_FROM
+
+
+def test_a_long_listing_is_not_asked_for_again_for_a_few_jobs(gateway):
+    finished = [submit(f"old-{number}", seconds=0) for number in range(5)]
+    job_ids = [submit(f"job-{number}", seconds=60) for number in range(LISTING_FROM)]
+    gateway.wait_state(finished[-1], "COMPLETED")
+
+    async def look(monkeypatch):
+        monkeypatch.setattr(watcher_module, "ROWS_PER_JOB", 1)
+        async with a_watcher() as watcher:
+            return await watch_all(watcher, job_ids)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        asyncio.run(look(monkeypatch))
+    assert gateway.asked("my_submissions") == 1
+    assert gateway.asked("status") >= 2 * LISTING_FROM
 
 
 def test_each_event_loop_has_a_watcher_of_its_own(gateway):
     job_id = submit(seconds=60)
 
     async def look():
-        async def make():
-            return Watcher(connect, poll_seconds=0.05)
-
-        async with shared_watcher("one", make) as watcher:
+        async with shared_watcher("one", lambda: Watcher(connect, poll_seconds=0.05)) as watcher:
             await sightings(watcher, job_id, 1)
             return watcher
 
