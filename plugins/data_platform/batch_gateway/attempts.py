@@ -1,8 +1,9 @@
 """Which job belongs to a task instance: one attempt, one application name, one job.
 
 The gateway makes a fresh id for every submission and has no idempotency key, so what makes a submission unique is the application name.
-An *attempt* is one intended job. It is written to Airflow's task state store before anything is sent, under a name that no other
-attempt of the task instance has, and whoever finds it there later (a retry, after any kind of death) looks the job up by that name before it submits.
+An *attempt* is one intended job. It is written to Airflow's task state store before anything is sent, under a name that no other attempt
+of the task instance has, and whoever finds it there later (a retry, after any kind of death) looks the job up by that name before it
+submits.
 
 When does a task get another attempt? When the job of the present one has ended badly, or is gone, and Airflow tries again; and when a
 person has cleared the task, which Airflow shows by a raised ``max_tries``: then the job of the attempt before, if it still runs, is
