@@ -1,4 +1,4 @@
-"""Submit a Spark job through the gateway and wait for its end; wait for a job; cancel one."""
+"""Submit a Spark job through the gateway and wait for its end; cancel one. The sensor is in `sensors`."""
 
 from __future__ import annotations
 
