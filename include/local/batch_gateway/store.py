@@ -169,17 +169,15 @@ class Store(Database):
     def listed(self, cluster: str, *, name: str | None = None, user: str | None = None) -> list[Application]:
         """A cluster's applications that are not deleted, in the order of their ids."""
         rows = self.all(
-            "SELECT * FROM applications WHERE cluster = ?1 AND deleted IS NULL AND (?2 IS NULL OR name = ?2)"
-            " AND (?3 IS NULL OR user = ?3) ORDER BY id",
+            "SELECT * FROM applications WHERE cluster = ? AND deleted IS NULL AND name = coalesce(?, name)"
+            " AND user = coalesce(?, user) ORDER BY id",
             *(cluster, name, user),
         )
         return [Application.from_row(row) for row in rows]
 
     def accepted(self, name: str | None = None) -> list[Application]:
         """All applications that were ever accepted, the deleted too, in the order in which they came."""
-        rows = self.all(
-            "SELECT * FROM applications WHERE purged = 0 AND (?1 IS NULL OR name = ?1) ORDER BY rowid", name
-        )
+        rows = self.all("SELECT * FROM applications WHERE purged = 0 AND name = coalesce(?, name) ORDER BY rowid", name)
         return [Application.from_row(row) for row in rows]
 
     def due(self, moment: int) -> list[Application]:
@@ -224,8 +222,8 @@ class Store(Database):
         moment = now()
         with self.transaction(immediate=True):
             self.run(
-                "UPDATE applications SET purged = 1, held = 0, due = ?1, deleted = coalesce(deleted, ?1) WHERE purged = 0",
-                moment,
+                "UPDATE applications SET purged = 1, held = 0, due = ?, deleted = coalesce(deleted, ?) WHERE purged = 0",
+                *(moment, moment),
             )
             self.run("DELETE FROM requests")
 

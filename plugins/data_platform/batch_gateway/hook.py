@@ -248,7 +248,7 @@ def gather_evidence(config: GatewayConfig, submission_id: str, seconds: float = 
         try:
             told.append(answer.result(timeout=0))
         except TimeoutError:
-            told.append(f"(no answer in {seconds:.1f} s)")
+            told.append(f"(not told: no answer in {seconds:.1f} s)")
         except BatchGatewayError as error:
             told.append(f"(not told: {error})")
     return Evidence(told[0], tuple(told[1].splitlines()[-LOG_TAIL_LINES:]))

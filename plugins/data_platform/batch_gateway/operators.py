@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 from airflow.sdk import BaseOperator, ResumableJobMixin
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferralTimeout
 
-from data_platform.batch_gateway import protocol
 from data_platform.batch_gateway.attempts import Attempt, AttemptStore, Outcome
+from data_platform.batch_gateway.cancelling import KILL_EVIDENCE_SECONDS, KILL_LOOK_UP_SECONDS, Canceller
 from data_platform.batch_gateway.driver_log import MAX_BYTES, DriverLog
 from data_platform.batch_gateway.exceptions import (
     BatchGatewayError,
-    GatewayUnavailable,
     JobCancelled,
     JobFailed,
     JobLost,
@@ -26,12 +25,12 @@ from data_platform.batch_gateway.exceptions import (
     SubmissionNotFound,
     SubmissionRefused,
 )
-from data_platform.batch_gateway.hook import EVIDENCE_SECONDS, BatchGatewayHook, Evidence
+from data_platform.batch_gateway.hook import BatchGatewayHook, Evidence
 from data_platform.batch_gateway.lineage import with_lineage
 from data_platform.batch_gateway.links import LINKS, history_link, link_of, links_at_submission
 from data_platform.batch_gateway.names import SubmissionId, application_name
 from data_platform.batch_gateway.states import TERMINAL, JobState, is_terminal
-from data_platform.batch_gateway.submitter import LOOK_UP_SECONDS, PATIENCE_SECONDS, Submitted, Submitter
+from data_platform.batch_gateway.submitter import LOOK_UP_SECONDS, PATIENCE_SECONDS, Submitter
 from data_platform.batch_gateway.triggers import POLL_SECONDS, BatchGatewayJobTrigger
 from data_platform.batch_gateway.watch import SUBMISSION_RETRY_SECONDS, End, Ending, JobWatch, run_beside
 from data_platform.batch_gateway.watcher import Watcher
@@ -43,10 +42,6 @@ if TYPE_CHECKING:
     from data_platform.batch_gateway.protocol import JobStatus
     from data_platform.batch_gateway.spec import JobSpec
 
-KILL_EVIDENCE_SECONDS: Final = 1.5
-KILL_LOOK_UP_SECONDS: Final = 2.0
-"""How long a killed task looks for a job whose submission had no answer yet. It has 5 s in all."""
-KILL_READ_TIMEOUT_SECONDS: Final = 10.0
 LOST: Final = Outcome.LOST.upper()
 """Our word for a job that was there and is gone."""
 _ENDED: Final = {outcome.upper() for outcome in Outcome if outcome} | TERMINAL
@@ -76,7 +71,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         openlineage_inject_parent_job_info: add the task as the parent of the job's lineage.
         openlineage_inject_transport_info: add where the job sends its lineage.
         environment: keeps application names of several Airflows at one gateway apart; default this one's ``[api] base_url``.
-            Give it where that is not set..
+            Give it where that is not set.
         queue_limit: longest that the gateway lets a job of the queue run (``bpg.maxRunningMillis``).
 
     Raises:
@@ -126,7 +121,6 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         self.queue_limit = queue_limit
         self._attempt: Attempt | None = None
         self._killed = False
-        self._cancelled = False
         if isinstance(self.job, Mapping):
             self._spec(rendered=False)
 
@@ -134,6 +128,11 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
     def hook(self) -> BatchGatewayHook:
         """The gateway."""
         return BatchGatewayHook(self.batch_gateway_conn_id)
+
+    @cached_property
+    def canceller(self) -> Canceller:
+        """Ends the present attempt's job."""
+        return Canceller(self.hook, self.log)
 
     def execute(self, context: Context) -> Any:
         """Submit, or find what an earlier try has submitted, and wait."""
@@ -171,7 +170,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
                 self._conclude(attempts, attempt, Outcome.REFUSED)
                 raise
             self._attempt = attempt = submitted.attempt
-            if not _is_anothers(submitted, is_new=is_new):
+            if not submitted.is_anothers(is_new=is_new):
                 break
             self.log.warning("job %s of an earlier try or run has ended; submitting another", attempt.submission_id)
             self._conclude(attempts, attempt, Outcome.FAILED)
@@ -250,10 +249,13 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         """
         self._killed = True
         if isinstance(sys.exception(), AirflowTaskTimeout):
-            self._cancel("the task timed out", look_up_seconds=self.hook.config.settle_seconds)
+            self.canceller.cancel(self._attempt, "the task timed out", look_up_seconds=self.hook.config.settle_seconds)
         else:
-            self._cancel(
-                "the task was killed", evidence_seconds=KILL_EVIDENCE_SECONDS, look_up_seconds=KILL_LOOK_UP_SECONDS
+            self.canceller.cancel(
+                self._attempt,
+                "the task was killed",
+                evidence_seconds=KILL_EVIDENCE_SECONDS,
+                look_up_seconds=KILL_LOOK_UP_SECONDS,
             )
 
     def _leave_no_job(self, context: Context, error: Exception) -> None:
@@ -267,7 +269,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             return
         ti: Any = context["ti"]
         if ti.try_number > ti.max_tries:
-            self._cancel("the last try failed", look_up_seconds=self.hook.config.settle_seconds)
+            self.canceller.cancel(self._attempt, "the last try failed", look_up_seconds=self.hook.config.settle_seconds)
         elif isinstance(error, AirflowFailException):
             raise BatchGatewayError(f"{error}. Its job may run; the next try goes on with it") from error
 
@@ -298,8 +300,10 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             )
         evidence = self.hook.evidence(submission_id)
         if end.ending is Ending.SUBMISSION_FAILED:
-            self._cancel(f"its driver could not be started for {self.submission_retry_seconds:.0f} s")
-        if end.ending is Ending.FAILED or self._cancelled:  # a job that may still start is the next try's
+            self.canceller.cancel(
+                self._attempt, f"its driver could not be started for {self.submission_retry_seconds:.0f} s"
+            )
+        if end.ending is Ending.FAILED or self.canceller.cancelled:  # a job that may still start is the next try's
             self._conclude(attempts, attempt, Outcome.FAILED)
         self._reap(attempts, attempt)
         self.log.error("what is known of job %s:\n%s", submission_id, evidence.text())
@@ -348,8 +352,8 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
 
     def _time_out(self) -> JobTimedOut:
         limit = self.execution_timeout or timedelta(0)
-        self._cancel("the task timed out")
-        became = "it was cancelled" if self._cancelled else "it could not be cancelled, and may still run"
+        self.canceller.cancel(self._attempt, "the task timed out")
+        became = "it was cancelled" if self.canceller.cancelled else "it could not be cancelled, and may still run"
         return JobTimedOut(
             f"job {self._submission_id()} had not ended when the task's execution_timeout of {limit} had passed; {became}"
         )
@@ -379,65 +383,17 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             attempt = self._attempt = attempts.save(replace(attempt, submission_id=found.submission_id))
         status = self._status_of(attempt)
         if status is not None and not is_terminal(status.state):
-            self._cancel("the task was cleared", must=True)
-            self._cancelled = False
+            self.canceller.cancel(self._attempt, "the task was cleared", must=True)
+            self.canceller.cancelled = False
         self._conclude(attempts, attempt, Outcome.CANCELLED)
-
-    def _cancel(
-        self,
-        why: str,
-        *,
-        must: bool = False,
-        evidence_seconds: float = EVIDENCE_SECONDS,
-        look_up_seconds: float = KILL_LOOK_UP_SECONDS,
-    ) -> None:
-        """Save what is known of the job and cancel it.
-
-        Raises:
-            BatchGatewayError: it can't be cancelled, and ``must`` be.
-        """
-        attempt = self._attempt
-        if self._cancelled or attempt is None or not attempt.open:
-            return
-        if attempt.submission_id is None and attempt.posted_at is None:
-            return  # nothing was sent
-        try:
-            submission_id = attempt.submission_id or self._look_for_unanswered(attempt, look_up_seconds)
-            if submission_id is None:
-                self.log.error("%s while a submission had no answer; a job %s may still appear", why, attempt.name)
-                return
-            self.hook.cancel(submission_id, log=self.log, why=why, evidence_seconds=evidence_seconds)
-        except Exception as error:
-            self.log.error("%s, but job %s may still run: %s", why, attempt.submission_id or attempt.name, error)
-            if must:
-                raise
-        else:
-            self._cancelled = True
-
-    def _look_for_unanswered(self, attempt: Attempt, seconds: float) -> str | None:
-        """The job of a submission that was interrupted before its answer."""
-        until = time.monotonic() + seconds
-        with self.hook.new_client(KILL_READ_TIMEOUT_SECONDS) as client:
-            while True:
-                over = time.monotonic() >= until
-                try:
-                    for job in client.run(protocol.find(attempt.name), attempts=1).named(attempt.name):
-                        if not is_terminal(job.state):
-                            return job.submission_id
-                except GatewayUnavailable:
-                    if over:
-                        raise
-                if over:
-                    return None
-                time.sleep(min(0.5, seconds))
 
     def _submission_id(self) -> str | None:
         return self._attempt.submission_id if self._attempt else None
 
     def _stop_if_killed(self) -> None:
         if self._killed:
-            self._cancel("the task was killed", evidence_seconds=KILL_EVIDENCE_SECONDS)
-            became = "was cancelled" if self._cancelled else "may still run: the log says more"
+            self.canceller.cancel(self._attempt, "the task was killed", evidence_seconds=KILL_EVIDENCE_SECONDS)
+            became = "was cancelled" if self.canceller.cancelled else "may still run: the log says more"
             raise JobCancelled(f"the task was killed; its job {self._submission_id() or ''} {became}")
 
     def _defer(self, submission_id: str, deadline: float | None) -> NoReturn:
@@ -624,17 +580,6 @@ def _diagnosis(submission_id: str, end: End, reason: str, evidence: Evidence) ->
     if evidence.log_tail:
         parts.append("Driver log:\n" + "\n".join(f"  {line}" for line in evidence.log_tail[-DIAGNOSIS_LINES:]))
     return "\n".join(parts)
-
-
-def _is_anothers(submitted: Submitted, *, is_new: bool) -> bool:
-    """Whether a job that was found belongs to an earlier try, or to an earlier run of the same name, and has ended.
-
-    What this try has submitted is its own, whatever became of it. An attempt that an earlier try began, and that nobody watched to its end,
-    is taken if it has completed.
-    """
-    if submitted.posted or submitted.found is None:
-        return False
-    return is_terminal(submitted.found.state) if is_new else submitted.found.state == JobState.FAILED
 
 
 def _clears(context: Context) -> int:

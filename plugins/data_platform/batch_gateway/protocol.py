@@ -141,18 +141,11 @@ def health() -> Call[None]:
 
 def submit(request: Mapping[str, Any], *, proxied_user: str | None = None) -> Call[str]:
     """Submit a job; gives its submission id. Sent once: who loses the answer must look the job up by its name."""
-
-    def read(answer: Answer) -> str:
-        submission_id = _json(answer, "submit").get("submissionId")
-        if not isinstance(submission_id, str) or not submission_id:
-            raise GatewayUnavailable(f"submit: expected a submissionId, found {answer.text[:_EXCERPT]}")
-        return submission_id
-
     return Call(
         "submit",
         "POST",
         "/spark",
-        read,
+        lambda answer: _told(answer, "submit", "submissionId"),
         params={"dagUser": proxied_user} if proxied_user else {},
         content=json.dumps(request).encode(),
         content_type="application/json",
@@ -220,18 +213,11 @@ def log(submission_id: str) -> Call[str]:
 
 def upload(name: str, content: bytes, *, folder: str) -> Call[str]:
     """Put a file where the clusters read it; gives its URL (``s3a://…``). The gateway's bucket must be in us-west-2."""
-
-    def read(answer: Answer) -> str:
-        url = _json(answer, "upload").get("url")
-        if not isinstance(url, str) or not url:
-            raise GatewayUnavailable(f"upload: expected a url, found {answer.text[:_EXCERPT]}")
-        return url
-
     return Call(
         "upload",
         "POST",
         f"/s3/{_segment(name)}",
-        read,
+        lambda answer: _told(answer, "upload", "url"),
         params={"folder": folder},
         content=content,
         content_type="application/octet-stream",
@@ -305,6 +291,14 @@ def _json(answer: Answer, operation: str) -> dict[str, Any]:
             f"{operation}: expected a JSON object, found {answer.text[:_EXCERPT]!r}", status=answer.status
         )
     return document
+
+
+def _told(answer: Answer, operation: str, key: str) -> str:
+    """What the answer is there to tell."""
+    told = _json(answer, operation).get(key)
+    if not isinstance(told, str) or not told:
+        raise GatewayUnavailable(f"{operation}: expected a {key}, found {answer.text[:_EXCERPT]}")
+    return told
 
 
 def _read_ndjson(answer: Answer) -> Listing:

@@ -46,6 +46,19 @@ class Submitted:
     found: JobStatus | None
     posted: bool
 
+    def is_anothers(self, *, is_new: bool) -> bool:
+        """Whether a job that was found belongs to an earlier try, or to an earlier run of the same name, and has ended.
+
+        What this try has submitted is its own, whatever became of it. An attempt that an earlier try began, and that nobody watched to
+        its end, is taken if it has completed.
+
+        Args:
+            is_new: whether this try began the attempt.
+        """
+        if self.posted or self.found is None:
+            return False
+        return is_terminal(self.found.state) if is_new else self.found.state == JobState.FAILED
+
 
 @dataclass
 class Submitter:

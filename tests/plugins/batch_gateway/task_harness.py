@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import TaskDeferred
 
+from data_platform.batch_gateway.attempts import AttemptStore
 from data_platform.batch_gateway.operators import BatchGatewaySubmitOperator
 from data_platform.batch_gateway.triggers import BatchGatewayJobTrigger
 
@@ -126,3 +127,11 @@ def operator_like(task: BatchGatewaySubmitOperator) -> BatchGatewaySubmitOperato
         driver_log_max_bytes=task.driver_log_max_bytes,
         execution_timeout=task.execution_timeout,
     )
+
+
+def attempt_of(ti):
+    return AttemptStore(ti.store).load()
+
+
+def accepted(gateway):
+    return gateway.applications()
