@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import TaskDeferred
 
 from data_platform.batch_gateway.attempts import AttemptStore
 from data_platform.batch_gateway.operators import BatchGatewaySubmitOperator
 from data_platform.batch_gateway.triggers import BatchGatewayJobTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 CONN_ID = "gateway_under_test"
 
@@ -127,6 +132,15 @@ def operator_like(task: BatchGatewaySubmitOperator) -> BatchGatewaySubmitOperato
         driver_log_max_bytes=task.driver_log_max_bytes,
         execution_timeout=task.execution_timeout,
     )
+
+
+@contextlib.contextmanager
+def beside(action: Callable[[], None]) -> Iterator[None]:
+    """What others do meanwhile, in a thread of its own; what it raises is raised in the end."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(action)
+        yield
+        done.result()
 
 
 def attempt_of(ti):

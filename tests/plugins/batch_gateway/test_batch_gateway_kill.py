@@ -9,6 +9,7 @@ from bench.lifecycle.trial import (
     simulated_job,
     task_processes,
 )
+from tests.plugins.batch_gateway.task_harness import beside
 
 HELD_BEFORE = {"operation": "submit", "times": 1, "delay_seconds": 1.2}
 HELD_AFTER = HELD_BEFORE | {"done": True}
@@ -39,6 +40,17 @@ def live(gateway, zygote, tmp_path):
     yield run
     for life in lives:
         life.close()
+
+
+@pytest.fixture
+def another_completes(gateway):
+    """The second job of a task whose first would run on and on."""
+
+    def complete():
+        gateway.set_state(gateway.wait_accepted(2)[-1]["id"], "COMPLETED")
+
+    with beside(complete):
+        yield
 
 
 def held(outcome, strikes, **expected):
@@ -127,23 +139,26 @@ def test_a_failed_job_is_found_out_by_the_try_after_a_killed_one_and_replaced(li
     assert "table orders is not there" in outcome.error
 
 
+@pytest.mark.usefixtures("another_completes")
 def test_a_task_that_is_cleared_while_deferred_has_its_job_cancelled_and_another_run(live):
     strike = Strike("clear", when="deferred")
-    outcome = live([strike], seconds=3.0)
+    outcome = live([strike], seconds=600)
     held(outcome, [strike], jobs=2)
     assert outcome.applications[0].deleted
 
 
+@pytest.mark.usefixtures("another_completes")
 def test_a_clear_while_no_triggerer_is_there_is_made_good_by_the_next_try(live):
     strikes = [Strike("triggerer", when="deferred"), Strike("clear")]
-    outcome = live(strikes, seconds=3.0)
+    outcome = live(strikes, seconds=600)
     held(outcome, strikes, jobs=2)
     assert outcome.applications[0].deleted
 
 
+@pytest.mark.usefixtures("another_completes")
 def test_a_task_that_is_cleared_while_its_worker_waits_has_its_job_cancelled_and_another_run(live):
     strike = Strike("clear", when="RUNNING")
-    outcome = live([strike], seconds=3.0, deferrable=False)
+    outcome = live([strike], seconds=600, deferrable=False)
     held(outcome, [strike], jobs=2)
     assert outcome.applications[0].deleted
 

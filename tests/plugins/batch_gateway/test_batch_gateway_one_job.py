@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from data_platform.batch_gateway.attempts import AttemptStore, Outcome
+from data_platform.batch_gateway.client import Patience
 from data_platform.batch_gateway.exceptions import (
     BatchGatewayError,
     JobFailed,
@@ -18,6 +19,7 @@ from tests.plugins.batch_gateway.task_harness import (
     TaskInstance,
     accepted,
     attempt_of,
+    beside,
     defer,
     job,
     operator,
@@ -35,20 +37,28 @@ from tests.plugins.batch_gateway.task_harness import (
         {"status": 503, "body": "<html>no upstream</html>"},
         {"status": 429},
         {"status": 200, "body": '{"submissionId', "done": True},
-        {"delay_seconds": 7.0, "done": True},
+        {"delay_seconds": 3600, "done": True},
     ],
     ids=lambda fault: " ".join(f"{key}={value}" for key, value in fault.items()),
 )
-def test_a_submission_whose_answer_is_lost_makes_one_job(gateway, ti, fault):
+def test_a_submission_whose_answer_is_lost_makes_one_job(gateway, ti, fault, connect_to):
+    if "delay_seconds" in fault:
+        connect_to(gateway, read_timeout_seconds=1.0)
     gateway.fault("submit", times=1, **fault)
     result = operator().execute(ti.context)
     assert [one["id"] for one in accepted(gateway)] == [result["submission_id"]]
 
 
 def test_a_job_that_appears_late_is_found(gateway, ti, connect_to):
-    connect_to(gateway, settle_seconds=6.0, read_timeout_seconds=1.0)
-    gateway.fault("submit", delay_seconds=3.0, times=1)  # accepted 2 s after the client has given up
-    result = operator().execute(ti.context)
+    connect_to(gateway, settle_seconds=5.0, read_timeout_seconds=1.0)
+    gateway.fault("submit", delay_seconds=3600, times=1)
+
+    def accept():
+        gateway.wait_until_asked("list", 3)  # before it, and twice after the client has given up
+        gateway.clear()
+
+    with beside(accept):
+        result = operator().execute(ti.context)
     assert [one["id"] for one in accepted(gateway)] == [result["submission_id"]]
     assert gateway.asked("submit") == 1
 
@@ -65,7 +75,7 @@ def test_a_gateway_that_stays_away_is_told_and_a_retry_makes_one_job(gateway, ti
     gateway.fault("submit", status=503, done=True, times=1)
     gateway.fault("list", status=503, after=1)
     with pytest.raises(SubmitUndecided, match="A retry looks the job up"):
-        operator(patience_seconds=2.0).execute(ti.context)
+        operator(patience_seconds=0.1).execute(ti.context)
     gateway.clear()
     ti.try_again()
     result = operator().execute(ti.context)
@@ -105,12 +115,20 @@ def test_a_job_of_this_try_that_failed_at_once_is_not_submitted_again_in_the_sam
 
 
 def test_a_submission_that_is_carried_out_much_later_is_cancelled_when_the_task_ends(gateway, ti, connect_to):
-    connect_to(gateway, settle_seconds=0.2, read_timeout_seconds=0.5)
-    gateway.fault("submit", delay_seconds=3.0, times=1)
-    result = operator(job(seconds=4.0), poll_seconds=0.5).execute(ti.context)
+    connect_to(gateway, settle_seconds=0.2, read_timeout_seconds=1.0)
+    gateway.fault("submit", delay_seconds=3600, times=1)
+
+    def carry_out():
+        (first,) = gateway.wait_accepted()
+        gateway.clear()
+        gateway.wait_accepted(2)
+        gateway.set_state(first["id"], "COMPLETED")
+
+    with beside(carry_out):
+        result = operator(job(seconds=600)).execute(ti.context)
     kept, late = sorted(accepted(gateway), key=lambda one: one["id"] != result["submission_id"])
     assert kept["state"] == "COMPLETED"
-    assert late["deleted"] or late["state"] == "COMPLETED"
+    assert late["deleted"]
 
 
 def test_an_error_that_airflow_would_not_try_again_is_one_it_does_while_a_job_may_run(gateway, ti):
@@ -127,9 +145,9 @@ def test_an_error_that_airflow_would_not_try_again_is_one_it_does_while_a_job_ma
 def test_a_last_try_that_fails_leaves_no_job(gateway):
     ti = TaskInstance(retries=0)
     gateway.fault("submit", status=503, done=True, times=1)
-    gateway.fault("list", status=503, after=1, times=5)
+    gateway.fault("list", status=503, after=1, times=Patience().attempts)
     with pytest.raises(SubmitUndecided):
-        operator(job(seconds=60), patience_seconds=2.0).execute(ti.context)
+        operator(job(seconds=60), patience_seconds=0.1).execute(ti.context)
     assert [bool(one["deleted"]) for one in accepted(gateway)] == [True]
 
 

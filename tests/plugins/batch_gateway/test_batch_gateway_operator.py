@@ -22,6 +22,7 @@ from tests.plugins.batch_gateway.task_harness import (
     CONN_ID,
     accepted,
     attempt_of,
+    beside,
     defer,
     job,
     operator,
@@ -115,8 +116,17 @@ def test_a_spec_with_a_fault_is_refused_when_the_dag_file_is_parsed():
 
 
 def test_every_state_on_the_way_is_waited_on_and_a_new_one_is_told(gateway, ti, capsys):
-    states = "SUBMITTED,RUNNING,SUSPENDING,SUSPENDED,RESUMING,PENDING_RERUN,INVALIDATING,REINCARNATING,UNKNOWN,FAILING,SUCCEEDING,COMPLETED"
-    assert operator(job(states=states, seconds=6.0)).execute(ti.context)["state"] == "COMPLETED"
+    states = "SUBMITTED,RUNNING,SUSPENDING,SUSPENDED,RESUMING,PENDING_RERUN,INVALIDATING,REINCARNATING,UNKNOWN,FAILING,SUCCEEDING"
+
+    def go_through():
+        (one,) = gateway.wait_accepted()
+        for state in states.split(","):
+            gateway.set_state(one["id"], state, held=True)
+            gateway.wait_until_asked("status", gateway.asked("status") + 2)  # the first may have been on its way
+        gateway.set_state(one["id"], "COMPLETED")
+
+    with beside(go_through):
+        assert operator(job(seconds=600), poll_seconds=0.05).execute(ti.context)["state"] == "COMPLETED"
     assert "REINCARNATING, a state that this client does not know" in capsys.readouterr().out
 
 
@@ -130,7 +140,11 @@ def test_a_driver_that_can_not_be_started_is_given_time_then_the_job_is_cancelle
 
 def test_a_driver_that_starts_at_the_second_attempt_is_a_success(gateway, ti):
     spec = job(outcome="SUBMISSION_FAILED,COMPLETED") | {
-        "restartPolicy": {"type": "OnFailure", "onSubmissionFailureRetries": 2}
+        "restartPolicy": {
+            "type": "OnFailure",
+            "onSubmissionFailureRetries": 2,
+            "onSubmissionFailureRetryInterval": 1,
+        }
     }
     assert operator(spec).execute(ti.context)["state"] == "COMPLETED"
 
