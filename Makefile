@@ -25,7 +25,7 @@ demo: setup ## run the main job on the local platform and show its results (ONLY
 	@$(LOCAL) demo $(if $(ONLY),--only $(ONLY))
 
 test: setup ## run all tests (ONLY=tests/plugins runs a part)
-	@$(PY) -m pytest -n $${TEST_WORKERS:-2} --dist loadfile -q $(ONLY)
+	@$(PY) -m pytest -n $${TEST_WORKERS:-2} --dist loadfile --no-loadscope-reorder -q $(ONLY)
 
 up: setup ## start the local platform: Airflow and the stand-ins (NO_LOGIN=1 for a UI without login)
 	@$(LOCAL) up

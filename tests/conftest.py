@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +37,22 @@ os.environ.update(
         "DO_NOT_TRACK": "1",
     }
 )
+
+
+class SystemTogether(LoadFileScheduling):
+    """A file's tests stay in one process, and all system tests do: they share one platform."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/system" if nodeid.startswith("tests/system/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return SystemTogether(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest begins first, so that no process waits for the other in the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
 
 
 @pytest.fixture(scope="session")
