@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_BUSY_SECONDS: Final = 30
+"""How long another process's write is waited for."""
 
 
 class Database:
@@ -27,11 +31,23 @@ class Database:
         self._tables = tables
         self._lock = threading.RLock()
         place = str(path) if path else ":memory:"
-        self._connection = sqlite3.connect(place, timeout=30, check_same_thread=False, isolation_level=None)
+        self._connection = sqlite3.connect(place, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(schema)
+
+    def _write_ahead(self) -> None:
+        """SQLite refuses at once, whatever the time-out, while another process does the same to a new database."""
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     @contextmanager
     def transaction(self, *, immediate: bool = False) -> Iterator[None]:
