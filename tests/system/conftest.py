@@ -23,8 +23,8 @@ def platform(tmp_path_factory, project_root) -> Iterator[Trial]:
     shutil.copytree(project_root / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     options = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",  # the changed DAG is read while its run is under way
         "AIRFLOW__DATA_PLATFORM__ZERO_ETL_MIN_INTERVAL_SECONDS": "5",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",  # so long a killed worker's task is waited for
     }
     with trial_platform(tmp_path_factory.mktemp("platform"), tickit="small", options=options) as trial:
         yield trial

@@ -12,7 +12,6 @@ import pytest
 
 from include.local.batch_gateway.trial import trial_gateway
 from include.local.processes import marked_processes
-from include.local.trial import trial_platform
 from include.platform.airflow_api import trigger_dag
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
@@ -28,25 +27,23 @@ def gateway():
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory, project_root, gateway):
-    dags = tmp_path_factory.mktemp("dags")
-    shutil.copy(project_root / "dags/platform/configure_platform.py", dags)
-    shutil.copy(Path(__file__).with_name("kill_spark_dag.py"), dags / f"{DAG}.py")
-    options = {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+def killable(platform, build_dag_file, gateway):
+    """The folder's own, with the DAG of these tests and a connection to their gateway."""
+    shutil.copy(Path(__file__).with_name("kill_spark_dag.py"), build_dag_file.parents[1] / f"{DAG}.py")
+    connection = {
+        "connection_id": "killable_gateway",
+        "conn_type": "batch_gateway",
+        "host": gateway.server,
+        "login": "airflow",
+        "password": "not-a-secret",
+        "extra": '{"settle_seconds": 10}',
     }
-    with trial_platform(tmp_path_factory.mktemp("platform"), tickit="none", options=options) as trial:
-        connection = {
-            "connection_id": "killable_gateway",
-            "conn_type": "batch_gateway",
-            "host": gateway.server,
-            "login": "airflow",
-            "password": "not-a-secret",
-            "extra": '{"settle_seconds": 10}',
-        }
-        trial.api.request("POST", "/connections", connection)
-        yield trial
+    platform.api.request("POST", "/connections", connection)
+    deadline = time.monotonic() + 180
+    while not platform.api.request("GET", "/dags", params={"dag_id_pattern": DAG})["dags"]:
+        assert time.monotonic() < deadline, f"{DAG} was not read: {platform.api.request('GET', '/importErrors')}"
+        time.sleep(0.5)
+    return platform
 
 
 class Run:
@@ -92,25 +89,25 @@ class Run:
         return killed
 
 
-def test_whatever_is_killed_each_task_has_one_job_and_the_right_end(platform, gateway):
+def test_whatever_is_killed_each_task_has_one_job_and_the_right_end(killable, gateway):
     gateway.fault("submit", delay_seconds=3600, done=True, times=3)  # accepted, and the answer comes after all kills
-    run = Run(platform, gateway)
+    run = Run(killable, gateway)
 
     gateway.wait_accepted(2, timeout=120)
     assert run.kill_workers() >= 1
     gateway.gateway.restart()  # no answer is held back any more
 
     run.wait("all deferred", lambda: run.states() == ["deferred"] * JOBS)
-    platform.kill("triggerer", descendants=True)
+    killable.kill("triggerer", descendants=True)
     gateway.gateway.kill()
-    platform.restart("triggerer")
+    killable.restart("triggerer")
     gateway.gateway.start()
 
     first, *others = gateway.applications()
     gateway.set_state(first["id"], "COMPLETED")
-    platform.kill("scheduler", descendants=True)  # its workers die with it
+    killable.kill("scheduler", descendants=True)  # its workers die with it
     gateway.operator.restart()
-    platform.restart("scheduler")
+    killable.restart("scheduler")
     for one in others:
         gateway.set_state(one["id"], "COMPLETED")
 
@@ -122,19 +119,19 @@ def test_whatever_is_killed_each_task_has_one_job_and_the_right_end(platform, ga
     assert not [one for one in jobs if one["deleted"]]
     path = f"/dags/{DAG}/dagRuns/{run.run_id}/taskInstances/{TASK}/xcomEntries/return_value"
     told = {
-        platform.api.request("GET", path, params={"map_index": index})["value"]["submission_id"]
+        killable.api.request("GET", path, params={"map_index": index})["value"]["submission_id"]
         for index in range(JOBS)
     }
     assert told == {one["id"] for one in jobs}
 
 
-def test_a_task_cleared_while_its_job_runs_ends_that_job_before_the_next(platform, gateway):
+def test_a_task_cleared_while_its_job_runs_ends_that_job_before_the_next(killable, gateway):
     gateway.reset()
-    run = Run(platform, gateway)
+    run = Run(killable, gateway)
     run.wait("all deferred", lambda: run.states() == ["deferred"] * JOBS)
     cleared = JOBS - 1
     body = {"dry_run": False, "dag_run_id": run.run_id, "task_ids": [[TASK, cleared]], "only_failed": False}
-    platform.api.request("POST", f"/dags/{DAG}/clearTaskInstances", body)
+    killable.api.request("POST", f"/dags/{DAG}/clearTaskInstances", body)
 
     gateway.wait_accepted(JOBS + 1, timeout=120)
 
@@ -142,6 +139,6 @@ def test_a_task_cleared_while_its_job_runs_ends_that_job_before_the_next(platfor
     run.wait("all watched", run.watched)
     for index in range(JOBS):
         path = f"/dags/{DAG}/dagRuns/{run.run_id}/taskInstances/{TASK}/{index}"
-        platform.api.request("PATCH", path, {"new_state": "failed"})
+        killable.api.request("PATCH", path, {"new_state": "failed"})
     run.wait("every job's end", lambda: all(one["deleted"] for one in gateway.applications()))
     assert len(gateway.applications()) == JOBS + 1
