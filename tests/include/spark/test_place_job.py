@@ -23,6 +23,12 @@ def aws():
         yield url
 
 
+@pytest.fixture(scope="module")
+def gateway(aws):
+    with trial_gateway(aws=aws, s3_bucket=GATEWAYS) as served:
+        yield served
+
+
 @pytest.fixture
 def s3(aws, monkeypatch):
     extra = {"region_name": "us-east-1", "endpoint_url": aws}
@@ -58,15 +64,14 @@ def test_the_job_is_in_the_platforms_bucket_and_the_xcom_says_where(s3, monkeypa
 
 
 @pytest.mark.parametrize("word", [True, "True", "true"])
-def test_the_gateway_writes_it_to_its_own_bucket_if_asked_to(s3, aws, monkeypatch, word):
-    before = keys(s3, PLATFORMS)
-    with trial_gateway(aws=aws, s3_bucket=GATEWAYS) as gateway:
-        connection = {"conn_type": "batch_gateway", "host": gateway.url, "login": "airflow"}
-        monkeypatch.setenv(f"AIRFLOW_CONN_{connections.BATCH_GATEWAY.upper()}", json.dumps(connection))
+def test_the_gateway_writes_it_to_its_own_bucket_if_asked_to(s3, gateway, monkeypatch, word):
+    before, asked = keys(s3, PLATFORMS), gateway.asked("upload")
+    connection = {"conn_type": "batch_gateway", "host": gateway.url, "login": "airflow"}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{connections.BATCH_GATEWAY.upper()}", json.dumps(connection))
 
-        value = place(via_gateway=word)
+    value = place(via_gateway=word)
 
-        assert gateway.asked("upload") == 2
+    assert gateway.asked("upload") == asked + 2
     package = package_job("spark_pi")
     assert value["main_application_file"].startswith(f"s3a://{GATEWAYS}/")
     assert content(s3, value["main_application_file"]) == package.main.content

@@ -11,10 +11,17 @@ from include.local.batch_gateway.trial import trial_gateway
 from tests.include.local.batch_gateway.conftest import Client, wait_for
 
 
-@pytest.fixture
-def gateway():
+@pytest.fixture(scope="module")
+def killable():
+    """Not the one of the other tests, which a test that fails here would leave dead."""
     with trial_gateway(status_cache_millis=0) as started:
         yield started
+
+
+@pytest.fixture
+def gateway(killable):
+    killable.reset()
+    return killable
 
 
 def test_a_job_runs_on_while_the_gateway_is_away(gateway):
