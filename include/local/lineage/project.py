@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,12 @@ if TYPE_CHECKING:
     from include.local.lineage.query import Relation
 
 _OFFLINE = {"DBT_REDSHIFT_HOST": "offline.invalid"}
+_IN_ONE_PROCESS = """
+import json, sys
+from dbt.cli.main import dbtRunner
+sys.exit(not all(dbtRunner().invoke(arguments).success for arguments in json.loads(sys.argv[1])))
+"""
+"""dbt's start takes as long as a compilation."""
 
 
 @dataclass(frozen=True)
@@ -161,23 +166,23 @@ def compile_project(dbt: Path, project_dir: Path = DBT_PROJECT_DIR) -> Compilati
             f"expected dbt at {dbt}, found nothing; build the warehouse environment or set the option data_platform.warehouse_venv"
         )
     variants: tuple[dict[str, bool], ...] = ({}, {"compile_incremental_branch": True}, {"history_mode": False})
-    with tempfile.TemporaryDirectory(prefix="dbt-compile-") as scratch, ThreadPoolExecutor() as pool:
+    with tempfile.TemporaryDirectory(prefix="dbt-compile-") as scratch:
         folders = [Path(scratch) / str(position) for position in range(len(variants))]
-        return Compilations(*pool.map(_compile, [dbt] * 3, [project_dir] * 3, variants, folders))
+        commands = [_arguments(project_dir, *each) for each in zip(variants, folders, strict=True)]
+        run = subprocess.run(
+            [str(dbt.with_name("python")), "-c", _IN_ONE_PROCESS, json.dumps(commands)],
+            env={name: value for name, value in os.environ.items() if not name.startswith("DBT_")} | _OFFLINE,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode != 0:
+            raise ColumnLineageError(f"dbt compile refused {project_dir}:\n{run.stdout}{run.stderr}")
+        return Compilations(*map(Compiled.read, folders))
 
 
-def _compile(dbt: Path, project_dir: Path, variables: Mapping[str, bool], folder: Path) -> Compiled:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
+def _arguments(project_dir: Path, variables: Mapping[str, bool], folder: Path) -> list[str]:
     options = ["--no-introspect", "--no-populate-cache", "--target", "redshift", "--vars", json.dumps(dict(variables))]
     places = ["--project-dir", str(project_dir), "--profiles-dir", str(project_dir)]
     places += ["--target-path", str(folder), "--log-path", str(folder)]
-    run = subprocess.run(
-        [str(dbt), "--no-use-colors", "compile", *options, *places],
-        env=inherited | _OFFLINE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode != 0:
-        raise ColumnLineageError(f"dbt compile refused {project_dir}:\n{run.stdout}{run.stderr}")
-    return Compiled.read(folder)
+    return ["--no-use-colors", "compile", *options, *places]
