@@ -1,7 +1,13 @@
-"""Each build once per session; the tests only read it."""
+"""Each build once per session, for all of its workers; the tests only read it."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +19,41 @@ from include.local.tickit.rows import to_rows
 from tests.dbt.harness import FACTS, FACTS_ONLY, VARIABLES, Built, Increments, Warehouse, awkward, build, read_real
 
 
+def once[Made](
+    factory: pytest.TempPathFactory,
+    name: str,
+    make: Callable[[Path], Made],
+    moved: Callable[[Made, Path], Made],
+) -> Made:
+    """What ``make`` makes in a folder: the first worker that needs it makes it, the others wait and take a copy.
+
+    Not the same files for all: a dbt process that has a database open locks every other process out.
+    """
+    home = factory.mktemp(name, numbered=False)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make(home)
+    shared = factory.getbasetemp().parent / name
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = shared.with_suffix(".pickle")
+        if kept.exists():
+            shutil.copytree(shared, home, dirs_exist_ok=True)
+            return moved(pickle.loads(kept.read_bytes()), home)
+        made = make(home)
+        shutil.copytree(home, shared, dirs_exist_ok=True)
+        kept.write_bytes(pickle.dumps(made))
+        return made
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A small, awkward TICKIT, built by one ``dbt build``. Read it only."""
-    return build(tmp_path_factory.mktemp("built"), awkward(generate("small")))
+    return once(
+        tmp_path_factory,
+        "built",
+        lambda home: build(home, awkward(generate("small"))),
+        lambda made, home: Built(Warehouse(home), replace(made.run, target=home / "target"), home / "files"),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +82,15 @@ DELETE FROM listing WHERE listid IN (SELECT listid FROM listing WHERE listid NOT
 @pytest.fixture(scope="session")
 def increments(tmp_path_factory: pytest.TempPathFactory) -> Increments:
     """A full build and two increments of the facts, from the local Aurora through the replicator. Read it only."""
-    home = tmp_path_factory.mktemp("increments")
+    return once(
+        tmp_path_factory,
+        "increments",
+        _increments,
+        lambda made, home: replace(made, warehouse=Warehouse(home), aurora=Aurora(home / "aurora")),
+    )
+
+
+def _increments(home: Path) -> Increments:
     aurora, warehouse = Aurora(home / "aurora"), Warehouse(home)
     replicator = Replicator(aurora, home)
     replicator.connect_database("aurora_zeroetl_integration")
