@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from data_platform.batch_gateway import hook
 from include.local.batch_gateway.trial import trial_gateway
 from tests.plugins.batch_gateway.task_harness import CONN_ID, TaskInstance
 
@@ -15,6 +16,7 @@ def one_gateway():
 @pytest.fixture
 def connect_to(monkeypatch):
     """Point the connection under test at a gateway."""
+    monkeypatch.setattr(hook, "QUIET_SECONDS", 0.5)  # a kill waits so long for more of the log of a job that runs on
 
     def point(gateway, **extra):
         told = {"base_path": gateway.base_path, "settle_seconds": 1.5, "read_timeout_seconds": 5, **extra}
