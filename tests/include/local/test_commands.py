@@ -277,7 +277,7 @@ def test_down_ends_the_supervisor_and_says_so(layout, capsys):
         assert main(["down"]) == 0
 
         assert capsys.readouterr().out == "Stopped.\n"
-        assert process.wait(timeout=5) == -signal.SIGTERM
+        assert process.wait(timeout=60) == -signal.SIGTERM
     finally:
         process.kill()
         process.wait()

@@ -115,10 +115,10 @@ def test_commit_in_the_source_becomes_one_event_and_the_next_commit_another(fres
     async def scenario():
         trigger = ZeroEtlCheckpointTrigger(zero_etl_conn_id=CONN_ID, poll_seconds=0.1, min_interval_seconds=0.2)
         stream = trigger.run()
-        events = [(await asyncio.wait_for(anext(stream), 10)).payload]
+        events = [(await asyncio.wait_for(anext(stream), 60)).payload]
         for number in (101, 102):
             fresh.commit(number)
-            events.append((await asyncio.wait_for(anext(stream), 10)).payload)
+            events.append((await asyncio.wait_for(anext(stream), 60)).payload)
         await stream.aclose()
         return events
 

@@ -78,7 +78,7 @@ async def running(trigger):
             await task
 
 
-async def until(condition, seconds=8.0):
+async def until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not happen in time"

@@ -22,7 +22,7 @@ def read_published(directory, sql, name=TARGET_DATABASE):
         return connection.execute(sql).fetchall()
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "not reached in time"
@@ -45,7 +45,7 @@ def running(replicator):
         yield server
     finally:
         stop.set()
-        threads[1].join(10)
+        threads[1].join(60)
         server.close()
 
 

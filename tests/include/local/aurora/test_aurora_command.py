@@ -35,7 +35,7 @@ def served(directory, *arguments):
     try:
         yield next(found[1] for line in process.stdout if (found := re.search(r"ready on (http://[^;]+)", line)))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

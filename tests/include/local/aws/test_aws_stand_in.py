@@ -102,4 +102,4 @@ def test_sigterm_stops_it_cleanly(tmp_path):
     )
     assert "ready on http://127.0.0.1:" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0

@@ -79,7 +79,7 @@ def test_an_answer_that_is_lost_was_done_and_is_the_same_the_next_time(client, p
 
 def test_a_slow_service_answers_too_late_for_an_impatient_client(catalog):
     catalog.fault("ListLineageEvents", delay_seconds=30, times=1)
-    client = Caller(catalog.client(read_timeout=0.2), catalog.domain_id)
+    client = Caller(catalog.client(read_timeout=1), catalog.domain_id)
     with pytest.raises(ReadTimeoutError):
         client.list_lineage_events()
     assert client.list_lineage_events()["items"] == [], "others are not held up"

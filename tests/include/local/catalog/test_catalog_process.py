@@ -25,7 +25,7 @@ def running(project_root, *options):
             yield url, Caller(client, DOMAIN_ID), process
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
 
 
 def test_a_restart_loses_nothing(project_root, tmp_path):
