@@ -150,9 +150,9 @@ def test_the_default_imports_nothing_heavy():
     assert shape("graph")["heavy"] == []
 
 
-@pytest.mark.parametrize("execution", ["local", "watcher"])
-def test_one_task_per_model_is_a_setting(execution):
-    found = shape(execution)
+@pytest.mark.parametrize(("execution", "history"), [("local", "false"), ("watcher", "true")])
+def test_one_task_per_model_is_a_setting_and_without_history_mode_the_check_does_not_ask_for_it(execution, history):
+    found = shape(execution, AIRFLOW__DATA_PLATFORM__ZERO_ETL_HISTORY_MODE=history)
     tasks, names = found["tasks"], {model.name for model in load_models()}
 
     assert {f"build_models.{name}.run" for name in names} <= set(tasks)
@@ -164,32 +164,33 @@ def test_one_task_per_model_is_a_setting(execution):
     # a test of two models is a task of its own, and nothing is checked or published before it has passed
     assert "build_models.fct_sales_has_no_new_orphans_test" in tasks["check_quality"][1]
     assert found["params"] == ["full_refresh"]  # Cosmos' graph is fixed when it is parsed
-
-
-def test_without_history_mode_the_check_does_not_ask_for_it_and_every_model_task_is_told():
-    found = shape("local", AIRFLOW__DATA_PLATFORM__ZERO_ETL_HISTORY_MODE="false")
-
-    assert found["history_tables"] == []
-    assert found["vars"] == ["{'history_mode': False}"]
+    assert bool(found["history_tables"]) == (history == "true")
+    if history == "false":
+        assert found["vars"] == ["{'history_mode': False}"]  # every model task is told
 
 
 RUN = """
-import importlib.util, json, sys
+import importlib.util, json, os, sqlite3, sys
 from datetime import timedelta
 from airflow.utils.db import initdb
 initdb()
 spec = importlib.util.spec_from_file_location("dag_file", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-dag = module.build_finance_products()
-dag.deadline = None  # dag.test() does not store the alerts that it then looks for
-for task in dag.tasks:
-    task.retries, task.retry_delay = 1, timedelta(0)
-states = []
-for conf in json.loads(sys.argv[3]):
-    run = dag.test(run_conf=conf, mark_success_pattern=sys.argv[2])
-    states.append({ti.task_id: [ti.state, ti.try_number] for ti in run.get_task_instances()})
-print("ANSWER", json.dumps(states))
+runs = []
+for conf, marked in json.loads(sys.argv[2]):
+    dag = module.build_finance_products()  # anew: a run's params would stay with it
+    dag.deadline = None  # dag.test() does not store the alerts that it then looks for
+    for task in dag.tasks:
+        task.retries, task.retry_delay = 1, timedelta(0)
+    if len(sys.argv) > 4:
+        dag = dag.partial_subset(sys.argv[4], include_upstream=False)
+    run = dag.test(run_conf=conf, mark_success_pattern=marked)
+    with sqlite3.connect(os.environ["AIRFLOW_HOME"] + "/airflow.db") as database:
+        (events,) = database.execute("select count(*) from asset_event").fetchone()
+    published = os.path.exists(sys.argv[3])
+    runs.append([{ti.task_id: [ti.state, ti.try_number] for ti in run.get_task_instances()}, events, published])
+print("ANSWER", json.dumps(runs))
 """
 
 
@@ -231,12 +232,29 @@ def platform(tmp_path_factory):
 
 
 @pytest.mark.warehouse
-def test_a_run_builds_publishes_and_documents_and_tells_each_model(platform):
-    confs = [None, {"select": "no_such_model"}]
-    built, refused = answer(
-        python(RUN, str(DAG_FILE), "check_replication", json.dumps(confs), **platform["environment"])
-    )
+def test_a_selection_publishes_nothing_and_a_run_builds_publishes_documents_and_tells_each_model(platform):
+    """Three runs of one process, in this order; starting Airflow takes longer than most of their tasks."""
+    runs = [
+        ({"select": "stg_tickit__venues"}, "check_replication|build_models"),
+        (None, "check_replication"),
+        ({"select": "no_such_model"}, "check_replication"),
+    ]
+    published_file = platform["home"] / "finance_products.duckdb"
+    ran = python(RUN, str(DAG_FILE), json.dumps(runs), str(published_file), **platform["environment"])
+    selected, (built, _, _), (refused, _, _) = answer(ran)
 
+    states = {
+        "check_replication": ["success", 1],
+        "build_models": ["success", 1],
+        "check_quality": ["skipped", 1],
+        "hold_products": ["skipped", 0],
+        "publish_products": ["skipped", 0],
+        "publish_scores": ["skipped", 0],
+        "retire_old_versions": ["skipped", 0],
+        "write_docs": ["skipped", 0],
+    }
+    assert selected == [states, 0, False]
+    assert "readers keep the version before; run without selection to publish" in ran.stdout + ran.stderr
     assert built == {
         "check_replication": ["success", 1],
         "build_models": ["success", 1],
@@ -249,7 +267,7 @@ def test_a_run_builds_publishes_and_documents_and_tells_each_model(platform):
     }
     assert refused["build_models"] == ["failed", 1]  # no retry: it would not help
     assert refused["publish_products"][0] == "upstream_failed"
-    with duckdb.connect(str(platform["home"] / "finance_products.duckdb"), read_only=True) as published:
+    with duckdb.connect(str(published_file), read_only=True) as published:
         (version,) = published.execute("select version from finance._publication").fetchone()
         rows = published.execute("select count(*) from finance.rpt_finance_qtr_total_sales_by_event").fetchone()[0]
     events = asset_events(platform["home"] / "airflow.db")
@@ -286,39 +304,14 @@ def environment_of_its_own(platform, home):
 
 
 @pytest.mark.warehouse
-def test_after_the_build_of_a_selection_nothing_is_published(platform, tmp_path):
-    conf = json.dumps([{"select": "stg_tickit__venues"}])
-    environment = environment_of_its_own(platform, tmp_path)
-
-    ran = python(RUN, str(DAG_FILE), "check_replication|build_models", conf, **environment)
-
-    assert answer(ran) == [
-        {
-            "check_replication": ["success", 1],
-            "build_models": ["success", 1],
-            "check_quality": ["skipped", 1],
-            "hold_products": ["skipped", 0],
-            "publish_products": ["skipped", 0],
-            "publish_scores": ["skipped", 0],
-            "retire_old_versions": ["skipped", 0],
-            "write_docs": ["skipped", 0],
-        }
-    ]
-    assert "readers keep the version before; run without selection to publish" in ran.stdout + ran.stderr
-    assert not (tmp_path / "finance_products.duckdb").exists()
-    assert asset_events(tmp_path / "airflow.db") == {}
-
-
-@pytest.mark.warehouse
 def test_one_task_per_model_builds_the_same_relations(platform, tmp_path):
-    """Cosmos' LOCAL mode with the connection's profile, for one model and its tests; the others are marked as done."""
+    """Cosmos' LOCAL mode with the connection's profile, for one model and its tests alone."""
     environment = environment_of_its_own(platform, tmp_path) | {"AIRFLOW__DATA_PLATFORM__DBT_EXECUTION": "local"}
-    all_others = r"^(?!build_models\.stg_tickit__venues\.).*"
+    published_file, only = str(tmp_path / "finance_products.duckdb"), "build_models.stg_tickit__venues."
 
-    (states,) = answer(python(RUN, str(DAG_FILE), all_others, "[null]", **environment))
+    ((states, _, _),) = answer(python(RUN, str(DAG_FILE), "[[null, null]]", published_file, only, **environment))
 
-    assert states["build_models.stg_tickit__venues.run"] == ["success", 1]
-    assert states["build_models.stg_tickit__venues.test"] == ["success", 1]
+    assert states == {f"{only}run": ["success", 1], f"{only}test": ["success", 1]}
     with sqlite3.connect(tmp_path / "airflow.db") as database:  # dbt's environment is no page of the UI
         fields = database.execute("select rendered_fields from rendered_task_instance_fields").fetchall()
     assert fields
