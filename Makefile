@@ -7,6 +7,8 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 export AIRFLOW_HOME ?= $(CURDIR)/.local/airflow
 # dbt's and Cosmos' anonymous usage statistics stay off everywhere.
 export DO_NOT_TRACK := 1
+# Hundreds of processes import the project; each would compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
 export AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV ?= $(CURDIR)/.local/venvs/warehouse
 # Narrow a command: make demo ONLY=finance, make bench ONLY=parse, make test ONLY=tests/plugins
 ONLY ?=
