@@ -28,6 +28,7 @@ from include.local.aurora.source import Aurora
 from include.local.aurora.workload import FIRST_ID, Workload, Written
 from include.local.tickit.schema import TABLES
 from include.platform.paths import PROJECT_ROOT
+from include.warehouse.replaced_file import open_published
 
 RUNS = 5
 BACKLOG = 50_000
@@ -71,7 +72,7 @@ def watch(path: Path, stop: threading.Event, seen: dict[int, float]) -> None:
         if not path.exists() or (inode := path.stat().st_ino) == last:
             continue
         last = inode
-        with duckdb.connect(str(path), read_only=True) as published:
+        with open_published(path) as published:
             rows = published.execute(f"SELECT DISTINCT salesid FROM demodb.sales WHERE salesid > {newest}").fetchall()
         now = time.time()
         seen |= {number: now for (number,) in rows}

@@ -23,6 +23,7 @@ from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 
 from include.local.aurora.reporting import VIEWS, Report
 from include.local.tickit.schema import DATABASE
+from include.warehouse.replaced_file import opened_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -259,7 +260,8 @@ class _Database:
 
     def __enter__(self) -> None:
         if self._path:
-            self._connection.execute(f"ATTACH '{self._path}' AS \"{self._path.stem}\" (READ_ONLY)")
+            attach = f"ATTACH '{self._path}' AS \"{self._path.stem}\" (READ_ONLY)"
+            opened_whole(self._path, lambda: self._connection.execute(attach), lambda _: self._detach())
         known = {SCRATCH_DATABASE: "public"} | ({self._path.stem: DATABASE} if self._path else {})
         if self._database not in known:
             self.__exit__()
@@ -268,6 +270,9 @@ class _Database:
 
     def __exit__(self, *_: object) -> None:
         self._connection.execute(f"USE {SCRATCH_DATABASE}.public")
+        self._detach()
+
+    def _detach(self) -> None:
         if self._path:
             self._connection.execute(f'DETACH "{self._path.stem}"')
 

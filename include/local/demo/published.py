@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from include.warehouse.replaced_file import open_published
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -17,9 +19,7 @@ def published_file(layout: Layout) -> Path:
 
 def read_published(layout: Layout, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
     """Query the published version, as a consumer would: open, read, close."""
-    import duckdb
-
-    with duckdb.connect(str(published_file(layout)), read_only=True) as connection:
+    with open_published(published_file(layout)) as connection:
         rows: list[tuple[Any, ...]] = connection.execute(query, parameters or []).fetchall()
     return rows
 

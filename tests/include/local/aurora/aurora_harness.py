@@ -6,19 +6,18 @@ import threading
 import time
 from contextlib import contextmanager
 
-import duckdb
-
 from include.local.aurora.server import Server
 from include.local.aurora.snapshot import TARGET_DATABASE
 from include.local.tickit.generate import Size
 from include.local.tickit.rows import to_rows
+from include.warehouse.replaced_file import open_published
 
 TINY = Size(users=40, events=20, listings=60, sales=50, venues=5)
 
 
 def read_published(directory, sql, name=TARGET_DATABASE):
     """Rows of a query on the published database, as a consumer reads it: open, query, close."""
-    with duckdb.connect(str(directory / f"{name}.duckdb"), read_only=True) as connection:
+    with open_published(directory / f"{name}.duckdb") as connection:
         return connection.execute(sql).fetchall()
 
 
