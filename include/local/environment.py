@@ -154,6 +154,10 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], *, no_login: b
         "API_AUTH__JWT_SECRET": generated["jwt_secret"],
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        # A worker may notice only after so many seconds that its task is over, and holds its slot as long. A paused task that is resumed
+        # within them is taken for one whose worker has died: Airflow tries it again, and forgets a person's answer.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "WORKERS__MAX_FAILED_HEARTBEATS": "15",  # as many seconds without an API server as with the default of 3 at 5 s
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
         "LOGGING__BASE_LOG_FOLDER": str(layout.airflow_home / "logs"),
