@@ -18,6 +18,7 @@ from data_platform.batch_gateway.names import SubmissionId
 from data_platform.connections import find_connection
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Mapping
 
     from airflow.sdk.types import Logger
@@ -195,7 +196,12 @@ class BatchGatewayHook(BaseHook):
 
 
 def cancel(
-    config: GatewayConfig, submission_id: str, *, log: Logger, why: str, evidence_seconds: float = EVIDENCE_SECONDS
+    config: GatewayConfig,
+    submission_id: str,
+    *,
+    log: Logger | logging.Logger,
+    why: str,
+    evidence_seconds: float = EVIDENCE_SECONDS,
 ) -> None:
     """See `BatchGatewayHook.cancel`. With clients of its own: a signal handler may have interrupted another in the middle of a call."""
     require_cancellable(submission_id)

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, Tas
 
 from data_platform.batch_gateway.attempts import Attempt, AttemptStore, Outcome
 from data_platform.batch_gateway.cancelling import KILL_EVIDENCE_SECONDS, KILL_LOOK_UP_SECONDS, Canceller
-from data_platform.batch_gateway.driver_log import MAX_BYTES, DriverLog
+from data_platform.batch_gateway.driver_log import MAX_BYTES
 from data_platform.batch_gateway.exceptions import (
     BatchGatewayError,
     JobCancelled,
@@ -26,19 +26,18 @@ from data_platform.batch_gateway.exceptions import (
     SubmissionRefused,
 )
 from data_platform.batch_gateway.hook import BatchGatewayHook, Evidence
+from data_platform.batch_gateway.in_worker import WorkerWatch
 from data_platform.batch_gateway.lineage import with_lineage
 from data_platform.batch_gateway.links import LINKS, history_link, link_of, links_at_submission
 from data_platform.batch_gateway.names import SubmissionId, application_name
 from data_platform.batch_gateway.states import TERMINAL, JobState, is_terminal
 from data_platform.batch_gateway.submitter import LOOK_UP_SECONDS, PATIENCE_SECONDS, Submitter
 from data_platform.batch_gateway.triggers import POLL_SECONDS, BatchGatewayJobTrigger
-from data_platform.batch_gateway.watch import SUBMISSION_RETRY_SECONDS, End, Ending, JobWatch, run_beside
-from data_platform.batch_gateway.watcher import Watcher
+from data_platform.batch_gateway.watch import SUBMISSION_RETRY_SECONDS, End, Ending
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from data_platform.batch_gateway.client import AsyncGatewayClient
     from data_platform.batch_gateway.protocol import JobStatus
     from data_platform.batch_gateway.spec import JobSpec
 
@@ -134,6 +133,18 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         """Ends the present attempt's job."""
         return Canceller(self.hook, self.log)
 
+    @property
+    def _in_worker(self) -> WorkerWatch:
+        return WorkerWatch(
+            hook=self.hook,
+            log=self.log,
+            check=self._stop_if_killed,
+            poll_seconds=self.poll_seconds,
+            log_max_bytes=self.driver_log_max_bytes,
+            submission_retry_seconds=self.submission_retry_seconds,
+            patience_seconds=self.patience_seconds,
+        )
+
     def execute(self, context: Context) -> Any:
         """Submit, or find what an earlier try has submitted, and wait."""
         try:
@@ -189,7 +200,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             return JobState.COMPLETED
         if not attempt.open:
             return attempt.outcome.upper()
-        status = self._status_of(attempt)
+        status = self._in_worker.status(str(attempt.submission_id))
         if status is not None and status.state == JobState.FAILED:
             reason = status.error or "no reason given"
             told = self.hook.evidence(str(external_id)).text()
@@ -212,7 +223,12 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         deadline = time.time() + self.execution_timeout.total_seconds() if self.execution_timeout else None
         if self.deferrable:
             self._defer(submission_id, deadline)
-        return self._finish(context, run_beside(lambda: self._watch(context, submission_id), self._stop_if_killed))
+
+        async def show(status: JobStatus) -> None:
+            if status.ui_url:
+                self._push(context, {link_of(status).xcom_key: status.ui_url})
+
+        return self._finish(context, self._in_worker.run(submission_id, show))
 
     def get_job_result(self, external_id: Any, context: Context) -> dict[str, Any]:
         """What the task gives: the job has completed while nobody watched it, or just before an earlier try died."""
@@ -221,7 +237,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             self.log.info("job %s had completed before an earlier try ended; nothing is run again", external_id)
             return attempt.result
         result = self._succeed(context, str(external_id), None)
-        self._write_rest(str(external_id), 0)
+        self._in_worker.write_rest(str(external_id), 0)
         return result
 
     # The deferred task's way back.
@@ -285,9 +301,9 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
             raise BatchGatewayError(f"job {submission_id} can't be watched for now; it may run on: {end.message}")
         if end.ending is Ending.COMPLETED:
             result = self._succeed(context, submission_id, end.status)
-            self._write_rest(submission_id, end.log_position)
+            self._in_worker.write_rest(submission_id, end.log_position)
             return result
-        self._write_rest(submission_id, end.log_position)
+        self._in_worker.write_rest(submission_id, end.log_position)
         if end.status:
             self._push(context, {"application_id": end.status.application_id})
             self._push(context, history_link(self.hook.config, end.status.application_id, end.status.ui_url))
@@ -381,7 +397,7 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
                 self._conclude(attempts, attempt, Outcome.CANCELLED)
                 return
             attempt = self._attempt = attempts.save(replace(attempt, submission_id=found.submission_id))
-        status = self._status_of(attempt)
+        status = self._in_worker.status(str(attempt.submission_id))
         if status is not None and not is_terminal(status.state):
             self.canceller.cancel(self._attempt, "the task was cleared", must=True)
             self.canceller.cancelled = False
@@ -409,85 +425,6 @@ class BatchGatewaySubmitOperator(ResumableJobMixin, BaseOperator):
         # Without a triggerer nobody keeps the deadline: then Airflow's own comes, a little later.
         grace = None if self.execution_timeout is None else self.execution_timeout + timedelta(seconds=60)
         self.defer(trigger=trigger, method_name="resume", timeout=grace)
-
-    async def _watch(self, context: Context, submission_id: str) -> End:
-        """Wait in this process. ``execution_timeout`` is kept by Airflow itself."""
-
-        async def show(status: JobStatus) -> None:
-            if status.ui_url:
-                self._push(context, {link_of(status).xcom_key: status.ui_url})
-
-        watcher = self._watcher(self.poll_seconds)
-        driver_log = None
-        if self.driver_log_max_bytes:
-            driver_log = DriverLog(submission_id, self._write_line, self.driver_log_max_bytes)
-        watch = JobWatch(
-            watcher=watcher,
-            submission_id=submission_id,
-            log=self.log,
-            driver_log=driver_log,
-            on_status=show,
-            submission_retry_seconds=self.submission_retry_seconds,
-        )
-        try:
-            return await watch.run()
-        finally:
-            await watcher.close()
-
-    def _watcher(self, poll_seconds: float) -> Watcher:
-        hook = self.hook
-
-        async def connect() -> AsyncGatewayClient:
-            nonlocal hook
-            client = hook.new_async_client()
-            hook = BatchGatewayHook(
-                self.batch_gateway_conn_id
-            )  # once more only if access was denied: with what the connection says then
-            return client
-
-        return Watcher(connect, poll_seconds=poll_seconds, proxied=bool(self.hook.config.proxied_user))
-
-    def _write_rest(self, submission_id: str, position: int) -> None:
-        """What the watch had not written yet of the driver's log."""
-        if not self.driver_log_max_bytes:
-            return
-        driver_log = DriverLog(submission_id, self._write_line, self.driver_log_max_bytes, position)
-
-        async def read() -> None:
-            async with self.hook.new_async_client() as client:
-                await driver_log.read(client)
-            driver_log.finish()
-
-        try:
-            run_beside(read, self._stop_if_killed)
-        except JobCancelled:
-            raise
-        except Exception as error:
-            self.log.warning("the rest of the driver's log could not be read: %s", error)
-
-    def _write_line(self, line: str) -> None:
-        self.log.info("[driver] %s", line)
-
-    def _status_of(self, attempt: Attempt) -> JobStatus | None:
-        """The job's status, waited for; None if it is lost."""
-        submission_id = str(attempt.submission_id)
-
-        until = time.monotonic() + self.patience_seconds
-        watcher = self._watcher(min(LOOK_UP_SECONDS, self.poll_seconds))
-
-        async def first_sighting() -> JobStatus | None:
-            try:
-                async for sighting in watcher.watch(submission_id):
-                    if sighting.error is None:
-                        return sighting.status
-                    self.log.warning("job %s not seen: %s", submission_id, sighting.error)
-                    if time.monotonic() > until:
-                        raise sighting.error
-                return None
-            finally:
-                await watcher.close()
-
-        return run_beside(first_sighting, self._stop_if_killed)
 
     def _spec(self, *, rendered: bool = True) -> JobSpec:
         from data_platform.batch_gateway.spec import (

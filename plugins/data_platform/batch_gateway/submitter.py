@@ -166,7 +166,7 @@ class Submitter:
 
     def _cancel(self, job: JobStatus, why: str) -> None:
         try:
-            cancel(self.client.config, job.submission_id, log=log, why=why)  # type: ignore[arg-type]
+            cancel(self.client.config, job.submission_id, log=log, why=why)
         except BatchGatewayError as error:
             log.warning("%s", error)
 
