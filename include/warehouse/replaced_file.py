@@ -33,11 +33,13 @@ def opened_whole[Opened](file: Path, opening: Callable[[], Opened], closing: Cal
         opening: opens it.
         closing: closes what was opened, if that may be of two versions.
     """
+    import duckdb
+
     while True:
         before = _identity(file)
         try:
             opened = opening()
-        except Exception:
+        except duckdb.Error:
             if _identity(file) == before:
                 raise
             continue
