@@ -26,10 +26,9 @@ from bench.lifecycle.trial import (
     Outcome,
     Strike,
     Zygote,
-    simulated_job,
     task_processes,
 )
-from include.local.batch_gateway.trial import TrialGateway, trial_gateway
+from include.local.batch_gateway.trial import TrialGateway, simulated_job, trial_gateway
 
 SCENARIOS: Final = int(os.environ.get("GATEWAY_ONCE_SCENARIOS", "120"))
 FIRST_SEED: Final = int(os.environ.get("GATEWAY_ONCE_SEED", "1"))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from bench._result import percentile, write_result
-from bench.lifecycle.trial import Life, Outcome, Zygote, simulated_job, task_processes
-from include.local.batch_gateway.trial import TrialGateway, trial_gateway
+from bench.lifecycle.trial import Life, Outcome, Zygote, task_processes
+from include.local.batch_gateway.trial import TrialGateway, simulated_job, trial_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

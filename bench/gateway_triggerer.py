@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from bench._result import percentile, write_result
-from bench.lifecycle.trial import simulated_job
-from include.local.batch_gateway.trial import TrialGateway, trial_gateway
+from include.local.batch_gateway.trial import TrialGateway, simulated_job, trial_gateway
 from include.platform.paths import PROJECT_ROOT
 
 if TYPE_CHECKING:

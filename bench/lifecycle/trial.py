@@ -34,18 +34,6 @@ SETTLE_SECONDS: Final = 2.5
 _PACE_SECONDS: Final = 0.01
 _PROGRESS: Final = ("accepted", "SUBMITTED", "RUNNING", "SUCCEEDING", "COMPLETED")
 """What can be waited for of a job, in its order; a job that has failed has been through all."""
-_JOB: Final[dict[str, Any]] = {
-    "sparkVersion": "3.5.0",
-    "mainApplicationFile": "local:///opt/spark/jobs/job.py",
-    "queue": "dev",
-    "driver": {"cores": 1, "memory": "1g"},
-    "executor": {"instances": 1, "cores": 1, "memory": "1g"},
-}
-
-
-def simulated_job(**properties: Any) -> dict[str, Any]:
-    """A job whose run is as the properties ``spark.simulate.*`` say."""
-    return _JOB | {"sparkConf": {f"spark.simulate.{name}": str(value) for name, value in properties.items()}}
 
 
 def submit_operator(**arguments: Any) -> Any:

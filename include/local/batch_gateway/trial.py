@@ -26,6 +26,18 @@ GATEWAY: Final = "gateway"
 OPERATOR: Final = "operator"
 _POLL_SECONDS: Final = 0.02
 _MODULE: Final = (sys.executable, "-m", "include.local.batch_gateway")
+_JOB: Final[dict[str, Any]] = {
+    "sparkVersion": "3.5.0",
+    "mainApplicationFile": "local:///opt/spark/jobs/job.py",
+    "queue": "dev",
+    "driver": {"cores": 1, "memory": "1g"},
+    "executor": {"instances": 1, "cores": 1, "memory": "1g"},
+}
+
+
+def simulated_job(**properties: Any) -> dict[str, Any]:
+    """A job whose run is as the properties ``spark.simulate.*`` say."""
+    return _JOB | {"sparkConf": {f"spark.simulate.{name}": str(value) for name, value in properties.items()}}
 
 
 class Process:

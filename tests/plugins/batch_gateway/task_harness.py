@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from data_platform.batch_gateway.attempts import AttemptStore
 from data_platform.batch_gateway.operators import BatchGatewaySubmitOperator
 from data_platform.batch_gateway.triggers import BatchGatewayJobTrigger
+from include.local.batch_gateway.trial import simulated_job as job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,20 +65,6 @@ class TaskInstance:
         """What Airflow does when a person clears the task (airflow.models.taskinstance.clear_task_instances)."""
         self.max_tries = self.try_number + self.retries
         self.try_again()
-
-
-SPEC: dict[str, Any] = {
-    "sparkVersion": "3.5.0",
-    "mainApplicationFile": "local:///opt/spark/jobs/job.py",
-    "queue": "dev",
-    "driver": {"cores": 1, "memory": "1g"},
-    "executor": {"instances": 1, "cores": 1, "memory": "1g"},
-}
-
-
-def job(**conf: Any) -> dict[str, Any]:
-    """A spec whose simulated run is as ``conf`` says."""
-    return SPEC | {"sparkConf": {f"spark.simulate.{key}": str(value) for key, value in conf.items()}}
 
 
 def operator(spec: Any = None, **arguments: Any) -> BatchGatewaySubmitOperator:

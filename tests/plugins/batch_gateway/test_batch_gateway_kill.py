@@ -6,9 +6,9 @@ from bench.lifecycle.trial import (
     SUBMIT_OPERATOR,
     Life,
     Strike,
-    simulated_job,
     task_processes,
 )
+from include.local.batch_gateway.trial import simulated_job
 from tests.plugins.batch_gateway.task_harness import beside
 
 HELD_BEFORE = {"operation": "submit", "times": 1, "delay_seconds": 1.2}
