@@ -16,20 +16,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory, project_root) -> Iterator[Trial]:
+def dags_folder(tmp_path_factory, project_root) -> Path:
+    """A copy: tests add DAGs, and change one while it runs."""
+    dags = tmp_path_factory.mktemp("platform-dags") / "dags"
+    shutil.copytree(project_root / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    return dags
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory, dags_folder) -> Iterator[Trial]:
     if not Layout().warehouse_venv.is_dir():
         pytest.fail("the warehouse environment is missing: run `make setup`")
-    dags = tmp_path_factory.mktemp("platform-dags") / "dags"  # a copy: one test changes a DAG while it runs
-    shutil.copytree(project_root / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     options = {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
         "AIRFLOW__DATA_PLATFORM__ZERO_ETL_MIN_INTERVAL_SECONDS": "5",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",  # so long a killed worker's task is waited for
     }
     with trial_platform(tmp_path_factory.mktemp("platform"), tickit="small", options=options) as trial:
         yield trial
-
-
-@pytest.fixture(scope="session")
-def build_dag_file(platform, tmp_path_factory) -> Path:
-    return next(tmp_path_factory.getbasetemp().glob("platform-dags*/dags/warehouse/build_finance_products.py"))

@@ -395,7 +395,8 @@ def until_parsed_during_a_run(platform, task_id, known, timeout=60):
     raise AssertionError(f"Airflow has not read the change in {timeout} s")
 
 
-def test_a_dag_changed_while_its_run_is_under_way_does_not_hurt_the_run(platform, build_dag_file):
+def test_a_dag_changed_while_its_run_is_under_way_does_not_hurt_the_run(platform, dags_folder):
+    build_dag_file = dags_folder / "warehouse" / "build_finance_products.py"
     platform.wait_for_idle(BUILD)
     known = platform.runs.known(BUILD)
     sell_one_more(platform.aurora, newest_sale(platform.aurora))
@@ -517,8 +518,8 @@ late()
 '''
 
 
-def test_a_late_run_and_a_failed_task_are_told_to_the_owner(platform, build_dag_file):
-    (build_dag_file.parent / "late.py").write_text(LATE_DAG)
+def test_a_late_run_and_a_failed_task_are_told_to_the_owner(platform, dags_folder):
+    (dags_folder / "late.py").write_text(LATE_DAG)
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(AirflowApiError):

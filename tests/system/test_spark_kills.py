@@ -27,9 +27,9 @@ def gateway():
 
 
 @pytest.fixture(scope="module")
-def killable(platform, build_dag_file, gateway):
+def killable(platform, dags_folder, gateway):
     """The folder's own, with the DAG of these tests and a connection to their gateway."""
-    shutil.copy(Path(__file__).with_name("kill_spark_dag.py"), build_dag_file.parents[1] / f"{DAG}.py")
+    shutil.copy(Path(__file__).with_name("kill_spark_dag.py"), dags_folder / f"{DAG}.py")
     connection = {
         "connection_id": "killable_gateway",
         "conn_type": "batch_gateway",
