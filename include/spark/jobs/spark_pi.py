@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from include.spark.jobs.shared.arguments import whole_number
+from include.spark.jobs.shared.output import print_line
 from include.spark.jobs.shared.session import describe
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ def main(arguments: Sequence[str]) -> int:
 
     session = SparkSession.builder.getOrCreate()
     try:
-        print(describe(session), flush=True)
+        print_line(describe(session))
         seed, samples = options.seed, options.samples
         inside = (
             session.sparkContext.parallelize(range(options.slices), options.slices)
             .map(lambda slice_number: points_inside(seed, slice_number, samples))
             .sum()
         )
-        print(f"Pi is roughly {estimate(inside, options.slices * samples)}", flush=True)
+        print_line(f"Pi is roughly {estimate(inside, options.slices * samples)}")
     finally:
         session.stop()
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 from include.spark.jobs import spark_pi
+from include.spark.jobs.shared.output import print_line
 from include.spark.packages import package_job
 
 
@@ -57,3 +59,20 @@ def test_more_points_come_nearer_to_pi():
 def test_slices_have_points_of_their_own():
     assert len({spark_pi.points_inside(1, part, 10_000) for part in range(5)}) == 5
     assert spark_pi.points_inside(1, 0, 10_000) != spark_pi.points_inside(2, 0, 10_000)
+
+
+def test_a_line_is_one_write_so_that_nothing_comes_in_between(monkeypatch):
+    """The JVM logs to the same file meanwhile, and Spark runs Python unbuffered."""
+    writes = []
+
+    class Log(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, content):
+            writes.append(bytes(content))
+            return len(content)
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Log(), write_through=True))
+    print_line("Pi is roughly 3.1")
+    assert writes == [b"Pi is roughly 3.1\n"]
