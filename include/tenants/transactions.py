@@ -1,0 +1,105 @@
+"""DynamoDB's transactions, with what a caller must otherwise know of them.
+
+A transaction is refused as a whole with a reason per element. ``TransactionConflict`` means that somebody else is writing one of the items
+at this moment: boto3 does not try again, so it is done here. ``ConditionalCheckFailed`` is an answer.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+MOST_ELEMENTS: Final = 100
+"""DynamoDB's limit of a transaction."""
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""DynamoDB's limit of all items of a transaction together."""
+
+_PASSING: Final = frozenset({"None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+_BUSY: Final = frozenset(
+    {
+        "TransactionInProgressException",
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "InternalServerError",
+    }
+)
+
+
+class ConditionFailed(Exception):
+    """Conditions of a transaction did not hold; nothing was written.
+
+    Attributes:
+        elements: positions of the elements whose conditions did not.
+    """
+
+    def __init__(self, elements: Sequence[int]) -> None:
+        super().__init__(f"conditions of the elements {list(elements)} did not hold")
+        self.elements = tuple(elements)
+
+
+def transact(
+    dynamodb: Any,
+    elements: Sequence[Mapping[str, Any]],
+    *,
+    seconds: float = 10,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Write all elements or none; again after a conflict with another writer, until ``seconds`` have passed.
+
+    Args:
+        dynamodb: a boto3 client.
+        elements: of ``TransactItems``.
+        seconds: how long to try.
+        sleep: waits.
+        clock: seconds.
+
+    Raises:
+        ConditionFailed: a condition does not hold.
+        ClientError: anything else; after a time-out of the last try it is unknown whether it was written.
+    """
+    from botocore.exceptions import ClientError
+
+    end = clock() + seconds
+    pause = 0.01
+    while True:
+        try:
+            dynamodb.transact_write_items(TransactItems=list(elements))
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "TransactionCanceledException":
+                codes = [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]
+                failed = [position for position, each in enumerate(codes) if each == "ConditionalCheckFailed"]
+                if failed:
+                    raise ConditionFailed(failed) from error
+                if not codes or not set(codes) <= _PASSING:
+                    raise
+            elif code not in _BUSY:
+                raise
+            if clock() + pause > end:
+                raise
+            sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret; spreads writers that meet
+            pause = min(pause * 2, 0.5)
+        else:
+            return
+
+
+def plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    """DynamoDB's JSON as Python values; numbers are ``Decimal``."""
+    from boto3.dynamodb.types import TypeDeserializer
+
+    read = TypeDeserializer().deserialize
+    return {name: read(value) for name, value in item.items()}
+
+
+def typed(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Python values as DynamoDB's JSON."""
+    from boto3.dynamodb.types import TypeSerializer
+
+    write = TypeSerializer().serialize
+    return {name: write(value) for name, value in item.items()}
