@@ -178,7 +178,7 @@ class MigrationStore:
                     return found
                 raise MigrationConflict(
                     f"expected migration {migration_id} to be new, found one of tenant {found.tenant_id} that was asked for "
-                    f"{found.request};                     "start a run of its own"
+                    f"{found.request}; start a run of its own"
                 ) from error
             raise self._busy(tenant_id) from error
         return self.load(migration_id)
