@@ -1,0 +1,50 @@
+"""An AWS stand-in for the folder, and in it, for each test, an application without tenants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.local.aws.trial import trial_aws
+from include.local.saas.clients import clients_at
+from include.local.saas.tables import make_data_tables, make_shared_tables
+from include.tenants.portability import Portability, PortabilityConfig
+from include.tenants.saas import POOLED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.tenants.clients import Clients
+
+REPORTS = "data-platform"
+EVIDENCE = "data-platform-evidence"
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[str]:
+    """URL of an AWS stand-in."""
+    with trial_aws([REPORTS]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def clients(aws) -> Clients:
+    return clients_at(aws)
+
+
+@pytest.fixture
+def saas(clients) -> Iterator[Clients]:
+    """The clients, with the application's tables empty; what a test makes in DynamoDB is gone afterwards."""
+    make_shared_tables(clients.dynamodb)
+    make_data_tables(clients.dynamodb, POOLED)
+    yield clients
+    for page in clients.dynamodb.get_paginator("list_tables").paginate():
+        for name in page["TableNames"]:
+            clients.dynamodb.delete_table(TableName=name)
+
+
+@pytest.fixture
+def portability(saas) -> Portability:
+    """What the steps work with."""
+    return Portability(saas, PortabilityConfig(REPORTS, EVIDENCE, "alias/tenant-migrations"))
