@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SECONDS: Final = 30.0
 """How long a turn lasts unless it is saved again."""
 _TURN: Final = "turn#"
+_NOBODY: Final = "nobody: this work is over"
+_NEVER: Final = 2**53
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,23 @@ class Turns:
                 "ConditionExpression": "#token = :token",
                 "ExpressionAttributeNames": {"#token": "token"},
                 "ExpressionAttributeValues": {":token": {"N": str(turn.token)}},
+            }
+        }
+
+    def retire(self, migration_id: str, name: str) -> dict[str, Any]:
+        """An element of ``TransactItems`` that ends a piece of work for good: who is at it has lost the turn, and nobody gets it again."""
+        return {
+            "Update": {
+                "TableName": MIGRATIONS,
+                "Key": _key(migration_id, name),
+                "UpdateExpression": "SET #owner = :nobody, #until = :never, checkpoint = if_not_exists(checkpoint, :none) ADD #token :one",
+                "ExpressionAttributeNames": {"#owner": "owner", "#until": "until", "#token": "token"},
+                "ExpressionAttributeValues": {
+                    ":nobody": {"S": _NOBODY},
+                    ":never": {"N": str(_NEVER)},
+                    ":none": {"S": "{}"},
+                    ":one": {"N": "1"},
+                },
             }
         }
 

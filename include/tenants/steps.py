@@ -1,0 +1,466 @@
+"""What each task of a migration does. A benchmark and the tests run the same functions without Airflow.
+
+Each takes the migration's id, reads where it is, and does what is missing: it may be killed at any line and called again, by whomever. What
+has to happen once is a conditional transition; what may happen twice changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from include.tenants import cutover
+from include.tenants.changes import Direction, arm, replay, replay_turn
+from include.tenants.clients import LONGEST_CALL_SECONDS
+from include.tenants.exceptions import (
+    ApprovalRefused,
+    MigrationConflict,
+    NotVerified,
+    ProvisioningFailed,
+    StreamTrimmed,
+    TurnLost,
+    TurnTaken,
+)
+from include.tenants.plan import moves_data, source_tier
+from include.tenants.preflight import preflight
+from include.tenants.request import STREAM_HOURS
+from include.tenants.saas import Route
+from include.tenants.states import OUTCOMES, State, reached
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from include.tenants.changes import ReplayFigures
+    from include.tenants.copying import CopyFigures, Unit
+    from include.tenants.portability import Portability
+    from include.tenants.store import Migration
+
+    type Say = Callable[[str], None]
+
+REPLAY_SHARE: Final = 0.9
+"""Of the time that the stream keeps a change: a replay that would be further behind is given up."""
+RECHECK_SECONDS: Final = 60.0
+"""How long a verification looks again at items that were changed while it ran."""
+
+
+def look_before(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """See whether it may begin; see `include.tenants.preflight`."""
+    migration = p.store.load(migration_id)
+    if migration.state is not State.PLANNED:
+        return _past(migration, State.PREFLIGHT)
+    found = preflight(p, migration, say)
+    return p.store.transition(migration, State.PREFLIGHT, {"preflight": found}, by=owner)
+
+
+def provision(p: Portability, migration_id: str, *, owner: str, say: Say) -> None:
+    """Make the target's resources and configuration, and look whether they keep tenants apart. The state moves on with `port_identity`.
+
+    Raises:
+        ProvisioningFailed: something could not be made, or isn't as it has to be.
+        IsolationBroken: the target's policy lets a tenant see another's items.
+    """
+    from include.tenants import isolation, resources
+
+    migration = p.store.load(migration_id)
+    if migration.state is not State.PREFLIGHT:
+        _past(migration, State.PROVISIONED)
+        return
+    if moves_data(migration):
+        p.store.note(migration_id, {"resources": resources.provision(p, migration, say)})
+        migration = p.store.load(migration_id)
+        p.store.note(migration_id, {"observability": resources.mirror_observability(p, migration)})
+        migration = p.store.load(migration_id)
+        p.store.note(migration_id, {"isolation": isolation.check_isolation(p, migration)})
+
+
+def port_identity(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """Make the target's user pool, client, group and the way its users come over; then check what was provisioned as a whole.
+
+    Raises:
+        ProvisioningFailed: a compliance check does not hold.
+    """
+    from include.tenants import compliance, configuration, identity
+
+    migration = p.store.load(migration_id)
+    if migration.state is not State.PREFLIGHT:
+        return _past(migration, State.PROVISIONED)
+    if moves_data(migration):
+        p.store.note(migration_id, {"identity": identity.port_identity(p, migration, say)})
+        migration = p.store.load(migration_id)
+    p.store.note(migration_id, {"configuration": configuration.configure(p, migration)})
+    migration = p.store.load(migration_id)
+    checks = compliance.run_checks(p, migration)
+    for check in checks:
+        say(f"{'ok ' if check.ok else 'NOT'} {check.name}: expected {check.expected}, found {check.found}")
+    bad = [f"{check.name}: expected {check.expected}, found {check.found}" for check in checks if not check.ok]
+    if bad:
+        raise ProvisioningFailed(f"migration {migration_id}: the target is not as it has to be: {'; '.join(bad)}")
+    return p.store.transition(
+        migration, State.PROVISIONED, {"compliance": [asdict(check) for check in checks]}, by=owner
+    )
+
+
+def arm_streams(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """Store where the replay begins, before anything is copied: whatever is changed from here on is replayed."""
+    migration = p.store.load(migration_id)
+    if migration.state is not State.PROVISIONED:
+        return _past(migration, State.STREAM_ARMED)
+    if not moves_data(migration):
+        return migration
+    armed = {}
+    for table in migration.notes["tables"]:
+        armed[table["source"]] = arm(p, table["source"]).to_json()
+        arm(p, table["target"])  # so that the reverse channel need not wait for its stream inside the fence
+        say(f"every change of {table['source']} from here on is replayed")
+    return p.store.transition(
+        migration, State.STREAM_ARMED, {"armed": armed, "armed_at": int(p.clock() * 1000)}, by=owner
+    )
+
+
+def begin_copy(p: Portability, migration_id: str, *, owner: str) -> list[Unit]:
+    """What is to be copied, in pieces that can be copied at once."""
+    from include.tenants.copying import units
+
+    migration = p.store.load(migration_id)
+    if migration.state is State.STREAM_ARMED:
+        migration = p.store.transition(migration, State.COPYING, by=owner)
+    _past(migration, State.COPYING)
+    return units(migration.tenant_id)
+
+
+def copy(
+    p: Portability, migration_id: str, unit: Unit, *, owner: str, units_per_second: float, say: Say
+) -> CopyFigures | None:
+    """Copy a piece; None if the copy is over already."""
+    from include.tenants.copying import copy_unit
+
+    migration = p.store.load(migration_id)
+    if migration.state is not State.COPYING:
+        _past(migration, State.CATCHING_UP)
+        return None
+    names = next(names for names in migration.notes["tables"] if names["prefix"] == unit.table.prefix)
+    return copy_unit(
+        p,
+        migration,
+        unit,
+        names["source"],
+        names["target"],
+        owner=owner,
+        units_per_second=units_per_second,
+        say=say,
+    )
+
+
+def finish_copy(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """End the copy: no task can write another page of it.
+
+    Raises:
+        MigrationConflict: a piece isn't copied to its end.
+    """
+    from include.tenants.copying import copied, units
+
+    migration = p.store.load(migration_id)
+    if migration.state is not State.COPYING:
+        return _past(migration, State.CATCHING_UP)
+    figures, missing = copied(p, migration)
+    if missing:
+        raise MigrationConflict(
+            f"migration {migration_id}: expected {len(units(migration.tenant_id))} pieces to be copied, found {len(missing)} that are not: "
+            f"{', '.join(missing[:5])}; clear their tasks"
+        )
+    notes = {"copied": asdict(figures) | {"at": int(p.clock() * 1000)}}
+    say(f"copied {figures.items:,} items ({figures.bytes / 1e6:,.1f} MB) for {figures.read_units:,.0f} read units")
+    return p.store.transition(migration, State.CATCHING_UP, notes, by=owner)
+
+
+def replicate(
+    p: Portability, migration_id: str, direction: Direction, *, owner: str, seconds: float, say: Say
+) -> ReplayFigures | None:
+    """Replay changes for a while; None if the replay in this direction is over, or somebody else is at it.
+
+    Raises:
+        StreamTrimmed: it is, or would be, too far behind to catch up before the stream forgets.
+    """
+    migration = p.store.load(migration_id)
+    if not replicates(migration, direction):
+        return None
+    try:
+        figures = replay(p, migration, direction, owner=owner, seconds=seconds, say=say)
+    except (TurnTaken, TurnLost) as error:
+        say(str(error))
+        return None
+    if figures.lag_seconds > STREAM_HOURS * 3600 * REPLAY_SHARE:
+        raise StreamTrimmed(
+            f"migration {migration_id}: expected a lag below {STREAM_HOURS * REPLAY_SHARE:.0f} hours, found "
+            f"{figures.lag_seconds / 3600:.1f}: the "
+            "stream would forget changes before they are replayed. Roll it back, and start another when fewer changes come"
+        )
+    return figures
+
+
+def replicates(migration: Migration, direction: Direction) -> bool:
+    """Whether changes are replayed in this direction in the state that the migration is in."""
+    if direction is Direction.FORWARD:
+        return migration.state in (State.CATCHING_UP, State.VERIFIED, State.APPROVED, State.FENCED)
+    return migration.state in (State.SWITCHED, State.SOAK) and moves_data(migration)
+
+
+def verify(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """Compare both sides while the tenant writes; what was changed meanwhile is looked at again behind the replay.
+
+    Raises:
+        NotVerified: they differ for good.
+    """
+    from include.tenants.verify import compare
+
+    migration = p.store.load(migration_id)
+    if migration.state is State.PROVISIONED and not moves_data(migration):
+        return p.store.transition(migration, State.VERIFIED, by=owner, why="no data moves")
+    if migration.state is not State.CATCHING_UP:
+        return _past(migration, State.VERIFIED)
+    began = p.clock()
+    replicate(p, migration_id, Direction.FORWARD, owner=owner, seconds=RECHECK_SECONDS, say=say)
+    comparison = compare(p, migration, Direction.FORWARD, recheck_seconds=RECHECK_SECONDS, say=say)
+    if not comparison.equal:
+        raise NotVerified(
+            f"migration {migration_id}: expected both sides to be equal behind the replay, found {comparison.summary}. Is the target "
+            f"written to by "
+            "somebody else? Look at the keys in the report"
+        )
+    expires = int((began + p.config.verification_minutes * 60) * 1000)
+    say(
+        f"verified: {comparison.items:,} items are equal on both sides; good for {p.config.verification_minutes:.0f} minutes"
+    )
+    notes = {"verification": {"comparison": comparison.to_json(), "expires_at": expires}}
+    return p.store.transition(migration, State.VERIFIED, notes, by=owner)
+
+
+def decide(p: Portability, migration_id: str, *, approved: bool, by: str, why: str, at: int) -> Migration:
+    """Write down what a person decided about the cutover; a refusal ends the migration.
+
+    Args:
+        p: what to work with.
+        migration_id: verified.
+        approved: what they decided.
+        by: their name; ``nobody`` if nobody has answered in time.
+        why: in their words.
+        at: when, in milliseconds since the epoch.
+    """
+    migration = p.store.load(migration_id)
+    if migration.state is not State.VERIFIED:
+        return migration if migration.outcome else _past(migration, State.APPROVED)
+    notes = {"approval": {"approved": approved, "by": by, "why": why, "at": at}}
+    if not approved:
+        return abort(p, migration_id, owner=by, why=f"not approved: {why}", say=_silent, notes=notes)
+    return p.store.transition(migration, State.APPROVED, notes, by=by, why=why)
+
+
+def cut_over(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """Move the tenant; see `include.tenants.cutover`. What was verified too long ago is verified again first: the approval holds.
+
+    Raises:
+        ApprovalRefused: nobody has approved it, or too long ago.
+        NotVerified: both sides differ. Nothing was switched.
+        CutoverFailed: over budget; likewise.
+    """
+    from include.tenants.configuration import target_route
+
+    migration = p.store.load(migration_id)
+    if reached(migration.state, State.SWITCHED):
+        return migration
+    approval = migration.notes.get("approval")
+    if not approval or not approval["approved"] or migration.outcome:
+        raise ApprovalRefused(
+            f"migration {migration_id}: expected it to be approved, found it {migration.state}; nothing was switched"
+        )
+    age = p.clock() / 60 - approval["at"] / 60000
+    most = migration.request["approve_within_minutes"]
+    if age > most and migration.state is not State.FENCED:
+        raise ApprovalRefused(
+            f"migration {migration_id}: expected an approval that is at most {most:g} minutes old, found one of {age:.0f} minutes ago by "
+            f"{approval['by']}; nothing was switched"
+        )
+    if not moves_data(migration):
+        return cutover.switch_route(p, migration, target_route(p, migration), owner=owner)
+    migration = _verified_again(p, migration, owner=owner, say=say)
+    return cutover.cut_over(p, migration, target_route(p, migration), owner=owner, say=say)
+
+
+def _verified_again(p: Portability, migration: Migration, *, owner: str, say: Say) -> Migration:
+    """The approved migration with a verification that is still good."""
+    if migration.state is State.APPROVED:
+        if p.clock() * 1000 <= migration.notes["verification"]["expires_at"]:
+            return migration
+        migration = p.store.transition(migration, State.CATCHING_UP, by=owner, why="the verification has expired")
+    if migration.state is State.CATCHING_UP:
+        migration = verify(p, migration.migration_id, owner=owner, say=say)
+    if migration.state is State.VERIFIED:
+        why = f"verified again; approved by {migration.notes['approval']['by']}"
+        migration = p.store.transition(migration, State.APPROVED, by=owner, why=why)
+    return migration
+
+
+def begin_soak(p: Portability, migration_id: str, *, owner: str) -> Migration:
+    """Begin to replay what the tenant writes now back to the source, so that the migration can be rolled back without loss."""
+    migration = p.store.load(migration_id)
+    if migration.state is not State.SWITCHED or not moves_data(migration):
+        return migration
+    until = int((p.clock() + migration.request["soak_minutes"] * 60) * 1000)
+    return p.store.transition(migration, State.SOAK, {"soak": {"until": until}}, by=owner)
+
+
+def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """End the way back. Both sides are compared once more: what differs now was written to the source behind the application's back."""
+    from include.tenants.verify import compare
+
+    migration = p.store.load(migration_id)
+    if migration.outcome:
+        return migration
+    if migration.state not in (State.SWITCHED, State.SOAK):
+        raise MigrationConflict(f"migration {migration_id}: expected it to be switched, found it {migration.state}")
+    notes: dict[str, Any] = {}
+    beside = []
+    if moves_data(migration):
+        replay(p, migration, Direction.REVERSE, owner=owner, seconds=RECHECK_SECONDS, always=True, say=say)
+        comparison = compare(p, migration, Direction.REVERSE, recheck_seconds=RECHECK_SECONDS, say=say)
+        notes["after_soak"] = comparison.to_json()
+        if not comparison.equal:
+            say(f"written behind the application's back since the switch, and left where it is: {comparison.summary}")
+        beside.append(p.turns.retire(migration_id, replay_turn(Direction.REVERSE)))
+    return p.store.transition(migration, State.COMPLETE, notes, by=owner, beside=beside)
+
+
+def abort(
+    p: Portability, migration_id: str, *, owner: str, why: str, say: Say, notes: Mapping[str, Any] | None = None
+) -> Migration:
+    """End a migration before the tenant has moved: open the fence if it is closed, let no task of it write any more.
+
+    What was copied already is removed when it is cleaned up, which needs no approval: nobody has ever been served from it.
+
+    Raises:
+        MigrationConflict: the tenant has moved; roll it back instead.
+    """
+    from include.tenants import fence
+
+    migration = p.store.load(migration_id)
+    if migration.outcome:
+        return migration
+    if reached(migration.state, State.SWITCHED):
+        raise MigrationConflict(
+            f"migration {migration_id}: expected the tenant not to have moved, found {migration.state}; roll it back "
+            f"(rollback_tenant_migration)"
+        )
+    tenant = p.tenant(migration.tenant_id)
+    beside = [p.turns.retire(migration_id, replay_turn(direction)) for direction in Direction]
+    if migration.state is State.FENCED or tenant.fenced_by == migration_id:
+        beside += fence.open_again(tenant, migration_id)
+    aborted = p.store.transition(
+        migration,
+        State.ABORTED,
+        {"aborted": {"after": migration.state.value, "why": why}, **(notes or {})},
+        by=owner,
+        why=why,
+        beside=beside,
+    )
+    say(f"aborted after {migration.state}: {why}; the tenant is where it was")
+    return aborted
+
+
+def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: Say) -> Migration:
+    """Undo a migration: abort it before the switch; after it, move the tenant back with everything it wrote since.
+
+    Raises:
+        MigrationConflict: it is over, so there is no way back any more but another migration.
+    """
+    migration = p.store.load(migration_id)
+    if migration.state in (State.ABORTED, State.ROLLED_BACK):
+        return migration
+    if migration.state not in (State.SWITCHED, State.SOAK):
+        if migration.outcome:
+            raise MigrationConflict(
+                f"migration {migration_id}: expected it to be under way, found it {migration.state}: the replay to the source has ended. "
+                f"Start another "
+                f"migration to {source_tier(migration)}"
+            )
+        return abort(p, migration_id, owner=owner, why=why, say=say)
+    return cutover.roll_back(p, migration, source_route(p, migration), owner=owner, why=why, say=say)
+
+
+def source_route(p: Portability, migration: Migration) -> Route:
+    """The route that the tenant had, with the API key read again."""
+    from include.tenants.configuration import usage_plan
+
+    source = migration.notes["source"]
+    key = usage_plan(p, migration.tenant_id, source_tier(migration)).api_key
+    return Route(source_tier(migration), source["user_pool_id"], source["app_client_id"], source["api_url"], key)
+
+
+def archive(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration | None:
+    """Lock the evidence away; None if the migration isn't over yet."""
+    from include.tenants.archive import archive as write_archive
+
+    migration = p.store.load(migration_id)
+    if migration.state in (State.ARCHIVED, State.CLEANED):
+        return migration
+    if migration.state not in OUTCOMES:
+        return None
+    written = write_archive(p, migration)
+    say(f"evidence: {written['uri']}, locked until {written['locked_until']}")
+    return p.store.transition(migration, State.ARCHIVED, {"archive": written}, by=owner)
+
+
+def clean_up(
+    p: Portability, migration_id: str, *, owner: str, say: Say, approval: Mapping[str, Any] | None = None
+) -> Migration:
+    """Remove what the tenant left behind, and free it for another migration.
+
+    Args:
+        p: what to work with.
+        migration_id: archived.
+        owner: who does it.
+        say: told what happens.
+        approval: who has agreed to delete what has served the tenant, and why. Not needed after an abort: nothing there has.
+
+    Raises:
+        ApprovalRefused: it is needed.
+        EvidenceInvalid: the archive isn't there or isn't what was signed; nothing was deleted.
+    """
+    from include.tenants.clean_up import remove_leftovers
+
+    migration = p.store.load(migration_id)
+    if migration.state is State.CLEANED:
+        return migration
+    if migration.state is not State.ARCHIVED:
+        raise MigrationConflict(
+            f"migration {migration_id}: expected it to be archived before anything is deleted, found it {migration.state}"
+        )
+    if migration.outcome is not State.ABORTED and moves_data(migration) and not (approval and approval.get("approved")):
+        raise ApprovalRefused(
+            f"migration {migration_id}: expected a person to have agreed to the deletion, found nobody"
+        )
+    if migration.outcome is State.ABORTED:
+        # a write of a copying task that has lost its turn may still be on its way
+        late = migration.moments[State.ABORTED.value] / 1000 + LONGEST_CALL_SECONDS - p.clock()
+        if late > 0 and "armed_at" in migration.notes:
+            say(f"waiting {late:.0f} s: so long may a write of the copy be on its way")
+            p.sleep(late)
+    removed = remove_leftovers(p, migration, say)
+    notes = {"cleaned": removed, **({"deletion": dict(approval)} if approval else {})}
+    return p.store.transition(migration, State.CLEANED, notes, by=owner, why=str((approval or {}).get("why", "")))
+
+
+def _past(migration: Migration, wanted: State) -> Migration:
+    """The migration, which must be at ``wanted`` or past it.
+
+    Raises:
+        MigrationConflict: it has gone another way.
+    """
+    if not reached(migration.state, wanted):
+        raise MigrationConflict(
+            f"migration {migration.migration_id}: expected it to be on its way to {wanted}, found it {migration.state}; see its report"
+        )
+    return migration
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
