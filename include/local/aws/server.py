@@ -15,6 +15,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from include.local.aws import dynamodb_queries, dynamodb_transactions
 from include.local.processes import PortTakenError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
     Raises:
         PortTakenError: something else listens there.
     """
+    for extension in (dynamodb_transactions, dynamodb_queries):
+        extension.install()
     application = OneAtATime(DomainDispatcherApplication(create_backend_app))
     try:
         return make_server(host, port, application, threaded=True, request_handler=_QuietHandler)

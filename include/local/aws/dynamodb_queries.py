@@ -1,0 +1,92 @@
+"""DynamoDB's Query of a partition in moto, at a cost that grows with the partition.
+
+moto sorts and walks through the whole table for each page of a Query, and a pooled table holds everybody's items. Here it is given the
+partition only, in order, from where the page begins.
+
+moto also keeps a reference to every item that it ever made, each answer's copies too, for as long as it runs. Here it doesn't.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Any
+
+from moto.dynamodb.models.dynamo_type import DynamoType, Item
+from moto.dynamodb.models.table import Table
+
+from include.local.aws.wrapping import replace, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def install() -> None:
+    """Make moto behave so; a second call changes nothing."""
+    table: Any = Table
+    table._in_order = None
+    wrap(Table, "query", _by_partition)
+    replace(Table, "all_items", _all_items)
+    replace(Item, "__new__", staticmethod(_new_item))
+
+
+def _by_partition(query: Callable[..., Any]) -> Callable[..., Any]:
+    def query_partition(
+        table: Any,
+        hash_key: DynamoType | None,
+        range_comparison: str | None,
+        range_objs: list[DynamoType],
+        limit: int,
+        exclusive_start_key: Mapping[str, Any] | None,
+        scan_index_forward: bool,
+        projection_expressions: Any,
+        index_name: str | None = None,
+        *args: Any,
+        **named: Any,
+    ) -> Any:
+        arguments = (hash_key, range_comparison, range_objs, limit, exclusive_start_key, scan_index_forward)
+        if index_name is None and hash_key is not None:
+            table._in_order = _in_order(table, hash_key, exclusive_start_key, scan_index_forward)
+        try:
+            return query(table, *arguments, projection_expressions, index_name, *args, **named)
+        finally:
+            table._in_order = None
+
+    return query_partition
+
+
+def _in_order(table: Any, hash_key: DynamoType, after: Mapping[str, Any] | None, forward: bool) -> list[Item]:
+    """The partition's items that follow a key, in the order of the sort key."""
+    partition = table.items.get(hash_key)
+    if not partition:
+        return []
+    if not table.has_range_key:
+        return [partition]
+    items = sorted(partition.values(), key=_sort_value)
+    if after:
+        start = DynamoType(after[table.range_key_attr]).cast_value
+        if forward:
+            return items[bisect_right(items, start, key=_sort_value) :]
+        return items[: bisect_left(items, start, key=_sort_value)]
+    return items
+
+
+def _sort_value(item: Any) -> Any:
+    return item.range_key.cast_value
+
+
+def _all_items(table: Any) -> list[Item]:
+    """All items by partition and, within one, by sort key; during a Query, those that it may find."""
+    found: list[Item] | None = table._in_order
+    if found is not None:
+        return found
+    if not table.has_range_key:
+        return [table.items[key] for key in sorted(table.items, key=lambda key: key.cast_value)]
+    return [
+        item
+        for key in sorted(table.items, key=lambda key: key.cast_value)
+        for item in sorted(table.items[key].values(), key=_sort_value)
+    ]
+
+
+def _new_item(cls: type[Item], *_: Any, **__: Any) -> Any:
+    return object.__new__(cls)
