@@ -137,6 +137,8 @@ def _requests(
             arn = f"{fences.rpartition('/')[0]}/{name}"
             for action in DATA_ACTIONS:
                 yield f"table of {other}", action, arn, [own[0]], False
+    for action in ("dynamodb:PutItem", "dynamodb:DeleteItem"):
+        yield "own fence", action, fences, [own[0]], False
     for arn in (*tables, fences):
         for action in (*DATA_ACTIONS, *NEVER):
             yield "no partition named", action, arn, [], False
@@ -151,8 +153,6 @@ def _own_requests(own: list[str], tables: list[str], fences: str) -> Iterator[tu
                 yield f"own partition {shard_id}", action, arn, [shard_id], True
         for action in FENCE_ACTIONS:
             yield f"own fence {shard_id}", action, fences, [shard_id], True
-        for action in ("dynamodb:PutItem", "dynamodb:DeleteItem"):
-            yield f"own fence {shard_id}", action, fences, [shard_id], False
 
 
 def _foreign_requests(
