@@ -13,6 +13,9 @@ WAREHOUSE_BUILD: Final = "warehouse_build"
 ZERO_ETL_TICKIT: Final = "zero_etl_tickit"
 """The zero-ETL integration of the TICKIT source: integration ARN, target database, Redshift workgroup or cluster."""
 
+TENANTS: Final = "aws_tenants"
+"""AWS as the role that moves tenants (``deploy/iam/tenant_portability.json``), in the account of the application."""
+
 BATCH_GATEWAY: Final = "batch_gateway_spark"
 """The Batch Processing Gateway that Spark jobs are submitted through."""
 

@@ -32,6 +32,7 @@ def dag_defaults(
     deadline: timedelta,
     task_timeout: timedelta = timedelta(hours=1),
     run_timeout: timedelta | None = None,
+    max_active_runs: int = 1,
 ) -> dict[str, Any]:
     """Keyword arguments for ``@dag`` that make a DAG meet the platform's policy.
 
@@ -41,6 +42,7 @@ def dag_defaults(
         deadline: a run that has not finished this long after it was made is told to the owner; the run goes on.
         task_timeout: a task that runs longer is killed, then retried.
         run_timeout: a run that takes longer is failed; default twice the deadline.
+        max_active_runs: how many runs may go on at once.
     """
     names = [tag.value for tag in tags]
     if not names:
@@ -48,7 +50,7 @@ def dag_defaults(
     return {
         "tags": names,
         "catchup": False,
-        "max_active_runs": 1,
+        "max_active_runs": max_active_runs,
         "dagrun_timeout": run_timeout or 2 * deadline,
         "deadline": DeadlineAlert(
             name="late run",

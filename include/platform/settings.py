@@ -62,6 +62,11 @@ class Settings:
         spark_version: the batch gateway's name for the Spark image of the platform's jobs.
         spark_s3_scheme: how the clusters' Spark reads S3: `s3` on EMR, `s3a` elsewhere.
         spark_service_account: Kubernetes service account of the platform's jobs; empty means the one that the gateway has for the cluster.
+        tenants_evidence_bucket: S3 bucket with object lock, for the evidence of tenant migrations.
+        tenants_signing_key: KMS key that signs it: id, ARN or alias of an asymmetric key.
+        tenants_evidence_days: how long nobody can delete it.
+        tenants_verification_minutes: how long a comparison of source and target is good for.
+        tenants_poll_seconds: time between two looks at a tenant's changes while nothing has to be replayed.
     """
 
     bucket: str = "data-platform"
@@ -78,6 +83,11 @@ class Settings:
     spark_version: str = "3.5.0"
     spark_s3_scheme: S3Scheme = S3Scheme.S3
     spark_service_account: str = ""
+    tenants_evidence_bucket: str = "data-platform-evidence"
+    tenants_signing_key: str = "alias/tenant-migrations"
+    tenants_evidence_days: int = 2555
+    tenants_verification_minutes: float = 60.0
+    tenants_poll_seconds: float = 10.0
 
     @property
     def dbt_executable(self) -> Path:
@@ -121,7 +131,15 @@ def load_settings(environ: dict[str, str] | None = None) -> Settings:
                 f"option data_platform.{option.name}: expected {_allowed(kind)}, found {raw!r}"
             ) from error
     settings = Settings(**values)
-    for name in ("dbt_threads", "zero_etl_poll_seconds", "zero_etl_min_interval_seconds", "publish_grace_seconds"):
+    for name in (
+        "dbt_threads",
+        "zero_etl_poll_seconds",
+        "zero_etl_min_interval_seconds",
+        "publish_grace_seconds",
+        "tenants_evidence_days",
+        "tenants_verification_minutes",
+        "tenants_poll_seconds",
+    ):
         if getattr(settings, name) <= 0:
             raise SettingsError(
                 f"option data_platform.{name}: expected a number above 0, found {getattr(settings, name)!r}"

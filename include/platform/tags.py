@@ -10,10 +10,12 @@ class Tag(StrEnum):
 
     FINANCE = "finance"
     PLATFORM = "platform"
+    TENANTS = "tenants"
 
     CONFIGURATION = "configuration"
     DBT = "dbt"
     LINEAGE = "lineage"
+    MIGRATION = "migration"
     QUALITY = "quality"
     SPARK = "spark"
     ZERO_ETL = "zero-etl"

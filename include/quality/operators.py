@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import BaseOperator, BaseOperatorLink, Param
+from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from data_platform.connections import find_connection
 from include.platform import connections
 from include.platform.assets import FINANCE_HELD, FINANCE_HELD_VERSIONS, FINANCE_PRODUCTS
+from include.platform.question import LEAST_REASON, QuestionOperator, read_answer
 from include.platform.settings import load_settings
 from include.warehouse.connection import warehouse_connection
 
@@ -37,7 +37,6 @@ PUBLISH, KEEP = "Publish it anyway", "Keep it held"
 """The two answers to the question what to do with a held version."""
 PIN_MARGIN = timedelta(hours=1)
 """The question begins a little after the pin, and the answer may wait for a build to end."""
-REASON_CHARACTERS = (10, 1000)
 QUESTION_CHARACTERS = 6000
 _FAILED_TOLD = 5
 
@@ -321,13 +320,8 @@ def _question(held: HeldVersion, current: str | None, told: str) -> str:
     )
 
 
-def _moment(value: Any) -> datetime:
-    """A time as XCom gives it back."""
-    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-
-
-class AskPersonOperator(HITLOperator):
-    """Asks whether the held version is to be published all the same. Waits without using a worker; silence keeps it held.
+class AskPersonOperator(QuestionOperator):
+    """Asks whether the held version is to be published all the same; silence keeps it held.
 
     Args:
         find_task_id: task that found the version.
@@ -336,24 +330,13 @@ class AskPersonOperator(HITLOperator):
 
     def __init__(self, *, find_task_id: str, answer_within: timedelta, **kwargs: Any) -> None:
         found = f"ti.xcom_pull(task_ids='{find_task_id}')"
-        # a limit of execution would be taken for the limit of the answer
-        kwargs["execution_timeout"] = None
         super().__init__(
             subject=f"Publish version {{{{ {found}['version'] }}}}, which the quality gate has refused?",
             body=f"{{{{ {found}['question'] }}}}",
             options=[PUBLISH, KEEP],
-            defaults=KEEP,
-            params={
-                "reason": Param(
-                    "",
-                    type="string",
-                    maxLength=REASON_CHARACTERS[1],
-                    title="Reason",
-                    description=f"Why readers may have it: at least {REASON_CHARACTERS[0]} characters, told to every reader. Needed to "
-                    "publish.",
-                )
-            },
-            response_timeout=answer_within,
+            default=KEEP,
+            reason=f"Why readers may have it: at least {LEAST_REASON} characters, told to every reader. Needed to publish.",
+            answer_within=answer_within,
             **kwargs,
         )
 
@@ -422,30 +405,27 @@ class ReleaseHeldOperator(ProductOperator):
                 f"expected the result of {self.find_task_id} and an answer in {self.ask_task_id}, found none (was one marked as success?); "
                 f"nothing was published. Clear {self.find_task_id}"
             )
-        [choice] = answer["chosen_options"]
-        person = answer.get("responded_by_user") or {}
-        by = str(person.get("name") or person.get("id") or "")
-        reason = " ".join(str((answer.get("params_input") or {}).get("reason") or "").split())
-        if choice == PUBLISH and (not by or len(reason) < REASON_CHARACTERS[0]):
+        said = read_answer(answer)
+        if said.choice == PUBLISH and not said.reasoned:
             raise AirflowFailException(
-                f"expected a person and a reason of at least {REASON_CHARACTERS[0]} characters to publish {found['version']}, found "
-                f"{by or 'nobody'} and {reason!r}; nothing was published. Clear {self.ask_task_id} to be asked again"
+                f"expected a person and a reason of at least {LEAST_REASON} characters to publish {found['version']}, found "
+                f"{said.by} and {said.reason!r}; nothing was published. Clear {self.ask_task_id} to be asked again"
             )
         decision = Decision(
             found["version"],
             found["built_by"],
-            choice,
-            by or "nobody",
-            reason,
-            _moment(answer["responded_at"]),
+            said.choice,
+            said.by,
+            said.reason,
+            said.at,
             tuple(found["failed"]),
         )
         uri = store.record(ti.run_id, decision)
         held = store.load()
-        if choice == KEEP:
+        if said.choice == KEEP:
             if held and held.version == found["version"]:
                 store.unpin(held)
-            raise AirflowSkipException(f"{by or 'nobody'} decided to keep {found['version']} held ({uri})")
+            raise AirflowSkipException(f"{said.by} decided to keep {found['version']} held ({uri})")
         warehouse = self.warehouse()
         if held and held.version != found["version"]:
             raise AirflowFailException(
@@ -454,7 +434,7 @@ class ReleaseHeldOperator(ProductOperator):
             )
         publication = Publication(
             found["version"], found["built_by"], found["source_checkpoint"], datetime.now(UTC), found["score"]
-        ).released(by, reason)
+        ).released(said.by, said.reason)
         try:
             release(warehouse, self.product, publication)
         except ReleaseRefused as error:
@@ -466,5 +446,5 @@ class ReleaseHeldOperator(ProductOperator):
         store.clear()
         emit_publication(context, self.product, publication, warehouse, self.evidence().load(found["built_by"]))
         context["outlet_events"][FINANCE_PRODUCTS].extra = publication.told(self.product.relations)
-        log.info("%s published %s: %s (%s)", by, publication.version, reason, uri)
+        log.info("%s published %s: %s (%s)", said.by, publication.version, said.reason, uri)
         return {"version": publication.version, "run_id": found["built_by"], "decision": uri}
