@@ -1,0 +1,68 @@
+"""Migrations that have come out somehow, written by the real store."""
+
+from __future__ import annotations
+
+from include.tenants.saas import DATA_TABLES, TENANTS, Tier
+from include.tenants.states import State
+
+WAYS = {
+    State.ABORTED: [State.PREFLIGHT, State.PROVISIONED, State.STREAM_ARMED, State.COPYING, State.ABORTED],
+    State.COMPLETE: list(State)[1 : list(State).index(State.COMPLETE) + 1],
+    State.ROLLED_BACK: [*list(State)[1 : list(State).index(State.SOAK) + 1], State.ROLLED_BACK],
+}
+NOTED = {
+    State.PREFLIGHT: ["preflight"],
+    State.PROVISIONED: ["resources", "observability", "isolation", "identity", "configuration", "compliance"],
+    State.VERIFIED: ["verification"],
+    State.APPROVED: ["approval"],
+    State.SWITCHED: ["in_fence", "cutovers"],
+}
+"""What the steps note on the way."""
+
+
+def put_tenant(clients, tenant_id, tier, *, epoch=0, api_key="key-of-the-tier"):
+    item = {
+        "tenantId": tenant_id,
+        "tenantName": f"Name of {tenant_id}",
+        "tenantTier": tier,
+        "userPoolId": "us-east-1_source",
+        "appClientId": "client",
+        "apiGatewayUrl": "https://source.example.com",
+        "apiKey": api_key,
+        "dedicatedTenancy": "true" if Tier(tier).silo else "false",
+    }
+    row = {name: {"S": value} for name, value in item.items()} | {"isActive": {"BOOL": True}}
+    if epoch:
+        row["routeEpoch"] = {"N": str(epoch)}
+    clients.dynamodb.put_item(TableName=TENANTS, Item=row)
+
+
+def planned(p, tenant_id, source="Basic", target="Platinum", *, migration_id="m-1", notes=None):
+    source, target = Tier(source), Tier(target)
+    tables = [
+        {"prefix": table.prefix, "source": table.name(tenant_id, source), "target": table.name(tenant_id, target)}
+        for table in DATA_TABLES
+        if source.silo or target.silo
+    ]
+    noted = {
+        "plan": {"seconds": 1},
+        "tables": tables,
+        "source": {
+            "tier": source.value,
+            "user_pool_id": "us-east-1_source",
+            "app_client_id": "client",
+            "api_url": "https://source.example.com",
+            "epoch": 0,
+        },
+    }
+    request = {"tenant_id": tenant_id, "target_tier": target.value}
+    return p.store.plan(migration_id, tenant_id, request, noted | (notes or {}), by="test")
+
+
+def led_to(p, migration, outcome, notes=None):
+    """The migration, moved on to its outcome."""
+    for state in WAYS[outcome]:
+        noted = {name: {"noted": name} for name in NOTED.get(state, [])}
+        noted = {name: value for name, value in noted.items() if name not in migration.notes}
+        migration = p.store.transition(migration, state, noted | (notes or {}), by="test")
+    return migration
