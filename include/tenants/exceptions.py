@@ -47,6 +47,10 @@ class StreamTrimmed(MigrationError):
     """Changes are gone from a stream before they were read (it keeps 24 hours), or would be: the copy must begin anew."""
 
 
+class TargetBusy(MigrationError):
+    """The target takes no writes for too long. What was copied stays; a retry goes on from there."""
+
+
 class NotVerified(MigrationError):
     """Source and target differ, or the verification has expired."""
 
