@@ -6,13 +6,19 @@ boto3's default session of the process gets no socket: its requests go straight 
 from __future__ import annotations
 
 import io
+import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
+
+from include.tenants.clients import Clients
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from wsgiref.types import WSGIApplication
 
 REGION: Final = "us-east-1"
+STARTING: Final = threading.Lock()
+"""Held while a client is made: boto3's default session is no friend of threads."""
 
 
 class _Body(io.BytesIO):
@@ -41,3 +47,15 @@ def serve_in_process(application: WSGIApplication) -> None:
     boto3.setup_default_session(aws_access_key_id="stand-in", aws_secret_access_key="not-a-secret", region_name=REGION)
     session: Any = boto3.DEFAULT_SESSION
     session.events.register("before-send", send)
+
+
+@cache
+def clients_inside() -> Clients:
+    """Clients of the stand-in for code that runs inside it."""
+    import boto3
+
+    def make(service: str, config: Any) -> Any:
+        with STARTING:
+            return boto3.client(service, config=config)
+
+    return Clients(make)
