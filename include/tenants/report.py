@@ -56,6 +56,7 @@ def gather(p: Portability, migration_id: str) -> dict[str, Any]:
         "state": migration.state.value,
         "outcome": migration.outcome.value if migration.outcome else None,
         "why": notes.get("aborted", {}).get("why", ""),
+        "asked": notes.get("aborted", {}).get("asked", False),
         "at": now,
         "seconds": ((max(migration.moments.values()) if migration.state is State.CLEANED else now) - migration.began)
         / 1000,
@@ -132,7 +133,7 @@ def to_html(report: Mapping[str, Any]) -> str:
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{refresh}'
-        f"<title>{_text(report['tenant_id'])}: {_text(report['state'])}</title><style>{_STYLE}</style></head><body>{body}</body></html>"
+        f"<title>{_text(report['tenant_id'])}: {_text(report['state'])}</title><style>{STYLE}</style></head><body>{body}</body></html>"
     )
 
 
@@ -141,7 +142,7 @@ def _headline(report: Mapping[str, Any]) -> str:
     why = f": {report['why']}" if report["why"] else ""
     return (
         f"{report['tenant_id']} from {report['from']} to {report['to']}: {report['state']}{outcome} after "
-        f"{_duration(report['seconds'])}{why}"
+        f"{duration(report['seconds'])}{why}"
     )
 
 
@@ -235,7 +236,7 @@ def _way(report: Mapping[str, Any]) -> str:
     for state in way:
         at = report["moments"].get(state.value)
         kind = "now" if state == report["state"] else "done" if at else "todo"
-        steps.append(f"<li class={kind}><b>{state.value}</b><small>{_moment(at) if at else ''}</small></li>")
+        steps.append(f"<li class={kind}><b>{state.value}</b><small>{moment(at) if at else ''}</small></li>")
     return f"<ol class=way>{''.join(steps)}</ol>"
 
 
@@ -244,7 +245,7 @@ def _bars(report: Mapping[str, Any]) -> str:
     if not copy["expected"] and not report["replay"]:
         return ""
     share = min(100.0, 100.0 * copy["items"] / copy["expected"]) if copy["expected"] else 100.0
-    left = f", about {_duration(copy['seconds_left'])} left" if copy["seconds_left"] else ""
+    left = f", about {duration(copy['seconds_left'])} left" if copy["seconds_left"] else ""
     rows = [
         f"<p>Copied <b>{copy['items']:,}</b> of {copy['expected']:,} items, {copy['bytes'] / 1e6:,.1f} MB{left}</p>"
         f'<div class=bar><span style="width:{share:.1f}%"></span></div>'
@@ -260,7 +261,7 @@ def _cutover_table(cutovers: Iterable[Mapping[str, Any]]) -> str:
     rows = [
         (
             each["direction"],
-            _moment(each["closed_at"]),
+            moment(each["closed_at"]),
             f"{each['seconds']:.2f} s",
             f"{each['drained']:,}",
             f"{each['stragglers']:,}",
@@ -296,7 +297,7 @@ def _decisions(report: Mapping[str, Any]) -> str:
     for title, decision in (("cutover", report["approval"]), ("deletion", report["deletion"])):
         if decision:
             said = "approved" if decision["approved"] else "refused"
-            rows.append((title, said, decision["by"], _moment(decision["at"]), decision["why"]))
+            rows.append((title, said, decision["by"], moment(decision["at"]), decision["why"]))
     return _table(("of", "decision", "by", "at", "why"), rows)
 
 
@@ -307,7 +308,7 @@ def _checks(checks: Iterable[Mapping[str, Any]]) -> str:
 
 def _audit(report: Mapping[str, Any]) -> str:
     rows = [
-        (event["epoch"], _moment(event["at"]), event["after"], event["by"], event["why"], event["digest"][:12])
+        (event["epoch"], moment(event["at"]), event["after"], event["by"], event["why"], event["digest"][:12])
         for event in report["audit"]
     ]
     broken = report["audit_broken_at"]
@@ -337,17 +338,19 @@ def _text(value: Any) -> str:
     return html.escape(str(value))
 
 
-def _moment(at: int) -> str:
+def moment(at: int) -> str:
+    """A moment in milliseconds since the epoch, for people."""
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """So many seconds, for people."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-_STYLE: Final = """
+STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --good: #2e9e5b; --bad: #d64545; --now: #2f7de1 }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 68rem; margin: 1.5rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem }

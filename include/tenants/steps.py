@@ -251,7 +251,7 @@ def decide(p: Portability, migration_id: str, *, approved: bool, by: str, why: s
         return migration if migration.outcome else _past(migration, State.APPROVED)
     notes = {"approval": {"approved": approved, "by": by, "why": why, "at": at}}
     if not approved:
-        return abort(p, migration_id, owner=by, why=f"not approved: {why}", say=_silent, notes=notes)
+        return abort(p, migration_id, owner=by, why=f"not approved: {why}", say=_silent, asked=True, notes=notes)
     return p.store.transition(migration, State.APPROVED, notes, by=by, why=why)
 
 
@@ -331,11 +331,27 @@ def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
 
 
 def abort(
-    p: Portability, migration_id: str, *, owner: str, why: str, say: Say, notes: Mapping[str, Any] | None = None
+    p: Portability,
+    migration_id: str,
+    *,
+    owner: str,
+    why: str,
+    say: Say,
+    asked: bool = False,
+    notes: Mapping[str, Any] | None = None,
 ) -> Migration:
     """End a migration before the tenant has moved: open the fence if it is closed, let no task of it write any more.
 
     What was copied already is removed when it is cleaned up, which needs no approval: nobody has ever been served from it.
+
+    Args:
+        p: what to work with.
+        migration_id: not switched.
+        owner: who does it.
+        why: in their words.
+        say: told what happens.
+        asked: whether a person wanted it.
+        notes: what else is known by now.
 
     Raises:
         MigrationConflict: the tenant has moved; roll it back instead.
@@ -357,7 +373,7 @@ def abort(
     aborted = p.store.transition(
         migration,
         State.ABORTED,
-        {"aborted": {"after": migration.state.value, "why": why}, **(notes or {})},
+        {"aborted": {"after": migration.state.value, "why": why, "asked": asked}, **(notes or {})},
         by=owner,
         why=why,
         beside=beside,
@@ -382,7 +398,7 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
                 f"Start another "
                 f"migration to {source_tier(migration)}"
             )
-        return abort(p, migration_id, owner=owner, why=why, say=say)
+        return abort(p, migration_id, owner=owner, why=why, say=say, asked=True)
     return cutover.roll_back(p, migration, source_route(p, migration), owner=owner, why=why, say=say)
 
 

@@ -1,0 +1,63 @@
+"""### Finish tenant identity
+
+Ends the time in which users of moved tenants bring their passwords along: imports those who have not signed in since, without passwords, and
+stops asking the old user pool.
+
+**Starts** every day, for each migration whose deadline has passed; by hand for one tenant, before its deadline if need be.
+
+**Inputs** the migrations' records; both user pools of each.
+
+**Outputs** every user of the old pool in the new one; those who were imported must choose a new password (`RESET_REQUIRED`). Figures in the
+migration's report.
+
+#### Triage
+Nobody is locked out while it is red: users who have not moved are still asked for at the old pool.
+- `find_due` is empty: no deadline has passed. There is nothing to do.
+- `finish` fails with *could not be imported*: the message names lines and reasons of Cognito's import job. Mend the users in the old pool, clear it.
+- `finish` fails with *claim*: a user of the new pool has another tenant's claim. Find out who made it before anything else.
+- Users write that they were asked for a new password: they had not signed in before the deadline. That is as planned.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from include.platform.policy import dag_defaults
+from include.platform.tags import Tag
+from include.tenants.operators import FinishIdentityOperator
+from include.tenants.saas import TENANT_ID
+
+
+@dag(
+    schedule="@daily",
+    doc_md=__doc__,
+    params={
+        "tenant_id": Param(
+            None,
+            type=["null", "string"],
+            pattern=TENANT_ID.pattern,
+            title="Tenant",
+            description="Finish this tenant's now, whatever its deadline. Empty: all whose deadline has passed.",
+        )
+    },
+    **dag_defaults(
+        owner="tenants",
+        tags=[Tag.TENANTS, Tag.MIGRATION],
+        deadline=timedelta(hours=4),
+    ),
+)
+def finish_tenant_identity() -> None:
+    @task
+    def find_due(params: dict[str, Any] | None = None) -> list[str]:
+        from include.tenants.identity import identities_due
+        from include.tenants.operators import portability
+
+        return identities_due(portability(), (params or {}).get("tenant_id"))
+
+    FinishIdentityOperator.partial(task_id="finish").expand(migration=find_due())
+
+
+finish_tenant_identity()
