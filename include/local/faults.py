@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _FOREVER: Final = 2**31
 
@@ -54,8 +54,8 @@ class Fault:
                 raise ValueError(f"{name}: expected {' or '.join(cls.CHOICES[name])}, found {value!r}")
         return cls(**document)
 
-    def befalls(self, operation: str) -> bool:
-        """Whether it is of this operation."""
+    def befalls(self, operation: str, about: Collection[str] = ()) -> bool:
+        """Whether it is of this operation; some are only of requests about certain things."""
         return self.operation in ("*", operation)
 
 
@@ -78,13 +78,13 @@ class Faults[F: Fault]:
             self._faults.clear()
             self._changed.notify_all()
 
-    def take(self, operation: str) -> F | None:
+    def take(self, operation: str, about: Collection[str] = ()) -> F | None:
         """Count a request; the fault that befalls it."""
         with self._changed:
             self.requests[operation] = self.requests.get(operation, 0) + 1
             self._changed.notify_all()
             for fault in self._faults:
-                if not fault.befalls(operation) or fault.times <= 0:
+                if not fault.befalls(operation, about) or fault.times <= 0:
                     continue
                 if fault.after > 0:
                     fault.after -= 1

@@ -10,11 +10,11 @@ class MovableClock:
     """Seconds since the epoch, moved on by as much as it was told."""
 
     def __init__(self) -> None:
-        self._ahead = 0.0
+        self.ahead = 0.0
 
     def __call__(self) -> float:
         """What it shows."""
-        return time.time() + self._ahead
+        return time.time() + self.ahead
 
     def advance(self, seconds: float) -> None:
         """Move it on.
@@ -24,11 +24,11 @@ class MovableClock:
         """
         if seconds < 0:
             raise ValueError(f"expected seconds to move the clock on by, found {seconds}")
-        self._ahead += seconds
+        self.ahead += seconds
 
     def reset(self) -> None:
         """Show the real time again."""
-        self._ahead = 0.0
+        self.ahead = 0.0
 
 
 CLOCK: Final = MovableClock()

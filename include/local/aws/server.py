@@ -15,7 +15,8 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from include.local.aws import dynamodb_queries, dynamodb_transactions
+from include.local.aws import cognito, dynamodb_batches, dynamodb_queries, dynamodb_streams, dynamodb_transactions, pipeline
+from include.local.aws.dynamodb_faults import WithFaults
 from include.local.processes import PortTakenError
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ class OneAtATime:
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         if environ["PATH_INFO"] == "/health":
             start_response("200 OK", [("Content-Type", "application/json")])
             return [json.dumps({"status": "ok"}).encode()]
-        with self._lock:
+        with self.lock:
             return list(self._application(environ, start_response))  # the answer too is made under the lock
 
 
@@ -50,9 +51,10 @@ def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
     Raises:
         PortTakenError: something else listens there.
     """
-    for extension in (dynamodb_transactions, dynamodb_queries):
+    for extension in (dynamodb_transactions, dynamodb_batches, dynamodb_queries, dynamodb_streams, cognito, pipeline):
         extension.install()
-    application = OneAtATime(DomainDispatcherApplication(create_backend_app))
+    one_at_a_time = OneAtATime(DomainDispatcherApplication(create_backend_app))
+    application = WithFaults(cognito.WithTriggers(one_at_a_time), one_at_a_time.lock)
     try:
         return make_server(host, port, application, threaded=True, request_handler=_QuietHandler)
     except (OSError, SystemExit) as error:  # werkzeug prints the reason and exits

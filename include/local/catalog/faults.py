@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 from include.local import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 PROCESSING: Final = "ProcessLineageEvent"
 """The operation of faults that befall an event after it was taken. It is no operation of the service."""
@@ -28,7 +28,7 @@ class Fault(faults.Fault):
     code: str = "InternalServerException"
     outcome: Literal["", "FAILED", "PROCESSING"] = ""
 
-    def befalls(self, operation: str) -> bool:
+    def befalls(self, operation: str, about: Collection[str] = ()) -> bool:
         """A fault of all requests is none of `PROCESSING`, which is no request."""
         return self.operation == operation or (self.operation == "*" and operation != PROCESSING)
 
