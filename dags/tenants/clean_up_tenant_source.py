@@ -1,7 +1,7 @@
 """### Clean up tenant source
 
-Deletes what a tenant left behind when it moved: its items, users, resources in the tier that it came from, or in the target of a migration that
-was rolled back. Then the tenant is free for another migration.
+Deletes what a tenant left behind when it moved: its items, users, resources in the tier that it came from, or in the target of a migration
+that was rolled back. Then the tenant is free for another migration.
 
 **Starts** by hand, with the tenant, days or weeks after the move.
 

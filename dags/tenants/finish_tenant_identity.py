@@ -1,19 +1,20 @@
 """### Finish tenant identity
 
-Ends the time in which users of moved tenants bring their passwords along: imports those who have not signed in since, without passwords, and
-stops asking the old user pool.
+Ends the time in which users of moved tenants bring their passwords along: imports those who have not signed in since, without passwords,
+and stops asking the old user pool.
 
 **Starts** every day, for each migration whose deadline has passed; by hand for one tenant, before its deadline if need be.
 
 **Inputs** the migrations' records; both user pools of each.
 
-**Outputs** every user of the old pool in the new one; those who were imported must choose a new password (`RESET_REQUIRED`). Figures in the
-migration's report.
+**Outputs** every user of the old pool in the new one; those who were imported must choose a new password (`RESET_REQUIRED`). Figures in
+the migration's report.
 
 #### Triage
 Nobody is locked out while it is red: users who have not moved are still asked for at the old pool.
 - `find_due` is empty: no deadline has passed. There is nothing to do.
-- `finish` fails with *could not be imported*: the message names lines and reasons of Cognito's import job. Mend the users in the old pool, clear it.
+- `finish` fails with *could not be imported*: the message names lines and reasons of Cognito's import job. Mend the users in the old pool,
+  clear it.
 - `finish` fails with *claim*: a user of the new pool has another tenant's claim. Find out who made it before anything else.
 - Users write that they were asked for a new password: they had not signed in before the deadline. That is as planned.
 """

@@ -5,27 +5,31 @@ write that the application has acknowledged is lost. Between two pooled tiers on
 
 **Starts** by hand, with the form: which tenant, where to, why. *Dry run* says what would be done and changes nothing.
 
-**Inputs** the tenant's row, tables, user pool and stack; the connection `aws_tenants`. The application's writes must check the fence row of
-their partition (`include/tenants/fence.py`); `docs/tenant-portability.md` says how.
+**Inputs** the tenant's row, tables, user pool and stack; the connection `aws_tenants`. The application's writes must check the fence row
+of their partition (`include/tenants/fence.py`); `docs/tenant-portability.md` says how.
 
-**Outputs** the tenant in its new tier; a live report (*Migration report*, a link of every task); signed evidence in the locked bucket, also
-of a migration that failed. What the tenant left behind stays until `clean_up_tenant_source`.
+**Outputs** the tenant in its new tier; a live report (*Migration report*, a link of every task); signed evidence in the locked bucket,
+also of a migration that failed. What the tenant left behind stays until `clean_up_tenant_source`.
 
-**What a person does** `approve_cutover` asks under *Required actions*; a reason is needed. During the soak `rollback_tenant_migration` undoes
-everything, with what was written since.
+**What a person does** `approve_cutover` asks under *Required actions*; a reason is needed. During the soak `rollback_tenant_migration`
+undoes everything, with what was written since.
 
 #### Triage
-Until `cut_over` is green the tenant is where it was, whatever is red; afterwards it is on the target. The report says which, and what to do next.
+Until `cut_over` is green the tenant is where it was, whatever is red; afterwards it is on the target. The report says which, and what to
+do next.
 - `plan_migration` fails with *in no migration*: another run moves this tenant, or has not cleaned up; the message names it.
 - `preflight` fails: the message names all that stands against it, each with what to do. Nothing was changed.
 - `provision_target` or `port_identity` fails: the message names the resource or the check. Clear it when it is mended.
 - `copy_items` is slow: the source is throttled, or `read_units` is low. Clearing a killed one goes on at its last page.
 - `replicate_forward` fails with *the stream would forget*: more is written than is replayed. The run ends itself; try at a quieter time.
-- `verify` fails with *missing*, *different* or *extra*: somebody writes to the target, or to the source without the application. Keys are in the report.
+- `verify` fails with *missing*, *different* or *extra*: somebody writes to the target, or to the source without the application. Keys are
+  in the report.
 - `approve_cutover` waits: answer it. Silence refuses. An answer within five seconds of the question is lost; it is asked again.
-- `cut_over` fails with *over budget* or *found it broken*: nothing was switched, writes go on. It tries again by itself, twice; then the run aborts.
+- `cut_over` fails with *over budget* or *found it broken*: nothing was switched, writes go on. It tries again by itself, twice; then the
+  run aborts.
 - `cut_over` was killed: writes were let in again at once, or at the latest when the fence's time was over. Clear it.
-- `replicate_reverse` fails: the tenant is on the target and served. Clear it; while it is red a rollback would lose what it has not replayed.
+- `replicate_reverse` fails: the tenant is on the target and served. Clear it; while it is red a rollback would lose what it has not
+  replayed.
 - `abort` fails: the fence is open (its time was over) or opened by clearing it.
 - `archive` fails: nothing is deleted without it. Clear it when bucket or key are mended.
 - The run timed out: the tenant is where the report says; finish it with `rollback_tenant_migration`.
@@ -35,7 +39,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import Param, TriggerRule, dag
+from airflow.sdk import TriggerRule, dag
 
 from include.platform import pools
 from include.platform.policy import dag_defaults

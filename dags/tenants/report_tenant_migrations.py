@@ -1,6 +1,7 @@
 """### Report tenant migrations
 
-Says where every migration is: a page with all of them, and a warning for each that somebody should look at. Opens fences whose time is over.
+Says where every migration is: a page with all of them, and a warning for each that somebody should look at. Opens fences whose time is
+over.
 
 **Starts** every hour, and by hand.
 
@@ -10,8 +11,9 @@ Says where every migration is: a page with all of them, and a warning for each t
 `report_all` and in the run's note.
 
 #### Triage
-- `report_all` fails with *needs somebody*: the message names migrations and what each waits for: a fence that its run has left, a soak that is
-  long over, an end that is not archived. The runs of `migrate_tenant` have the tasks to clear; `rollback_tenant_migration` ends any of them.
+- `report_all` fails with *needs somebody*: the message names migrations and what each waits for: a fence that its run has left, a soak
+  that is long over, an end that is not archived. The runs of `migrate_tenant` have the tasks to clear; `rollback_tenant_migration` ends
+  any of them.
 - It fails otherwise: the record can't be read. Look at the connection `aws_tenants`.
 """
 

@@ -7,16 +7,16 @@ everything that was written since.
 
 **Inputs** the migration's record; the source's tables, kept up to date by `replicate_reverse` of `migrate_tenant`.
 
-**Outputs** the tenant where it was; signed evidence. What the migration had made is removed by `clean_up_tenant_source`, after a person has
-agreed; after an abort by this DAG.
+**Outputs** the tenant where it was; signed evidence. What the migration had made is removed by `clean_up_tenant_source`, after a person
+has agreed; after an abort by this DAG.
 
 #### Triage
 The tenant is on the target until `roll_back` is green, and served there.
 - `roll_back` fails with *in none*: the migration is cleaned up, there is nothing to undo. Start `migrate_tenant` in the other direction.
 - `roll_back` fails with *the replay to the source has ended*: the soak is over; likewise.
 - `roll_back` fails with *over budget*: writes go on, on the target. It tries again by itself; else clear it at a quieter time.
-- `roll_back` fails with *to be equal in the fence*: somebody wrote to the source's tables directly. Compare the keys that the report names, mend
-  them there, clear it.
+- `roll_back` fails with *to be equal in the fence*: somebody wrote to the source's tables directly. Compare the keys that the report
+  names, mend them there, clear it.
 - `archive` is skipped: `roll_back` has not ended it. It fails: bucket or key are not as `deploy/tenants/stack.json` makes them; clear it.
 """
 

@@ -78,6 +78,7 @@ class QuestionOperator(HITLOperator):
     ) -> None:
         # a limit of execution would be taken for the limit of the answer
         kwargs["execution_timeout"] = None
+        kwargs.pop("params", None)  # the DAG's: the form is not about them
         super().__init__(
             subject=subject,
             body=body,
