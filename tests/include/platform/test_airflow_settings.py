@@ -13,7 +13,11 @@ def test_the_committed_file_is_read_whole(project_root):
         "zero_etl_tickit",
         "airflow_api",
     }
-    assert [(p.name, p.slots) for p in settings.pools] == [("warehouse_build", 1), ("spark_submissions", 3)]
+    assert [(p.name, p.slots) for p in settings.pools] == [
+        ("warehouse_build", 1),
+        ("spark_submissions", 3),
+        ("tenant_copies", 4),
+    ]
 
 
 def test_the_committed_file_holds_no_password_but_the_stand_ins(project_root):
