@@ -39,7 +39,7 @@ def test_the_version_whose_constraints_the_lock_is_compiled_within(project_root)
 
 
 def test_the_bucket_that_is_written_and_read_by_default():
-    from data_platform.dbt_docs import DEFAULT_BUCKET
+    from data_platform.pages import DEFAULT_BUCKET
 
     assert Settings().bucket == DEFAULT_BUCKET
 

@@ -195,7 +195,7 @@ def test_airflow_sees_every_dag_file_and_what_the_project_is_known_for(in_packag
     """Else the comparison above would pass on two empty trees."""
     assert sorted(in_package["dags"]) == sorted(path.stem for path in (project_root / "dags").rglob("*.py"))
     assert all(dag["tasks"] for dag in in_package["dags"].values())
-    assert {"dbt_docs", "batch_gateway_provider"} <= set(in_package["plugins"])
+    assert {"dbt_docs", "tenant_migrations", "batch_gateway_provider"} <= set(in_package["plugins"])
     assert "dbt docs at /dbt-docs" in in_package["apps"]
     assert "dbt docs at /dbt-docs/index.html" in in_package["views"]
     assert [trigger for trigger in in_package["triggers"] if trigger.startswith("data_platform.zero_etl.triggers.")]
