@@ -113,6 +113,11 @@ class Faults[F: Fault]:
         with self._changed:
             return [fault for fault in self._faults if fault.times > 0]
 
+    def __contains__(self, fault: object) -> bool:
+        """Whether it was not ended."""
+        with self._changed:
+            return any(each is fault for each in self._faults)
+
     def to_json(self) -> list[dict[str, Any]]:
         """The faults in force."""
         return [asdict(fault) for fault in self.in_force()]

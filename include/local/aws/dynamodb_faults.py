@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import socket
 import zlib
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -22,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 
-from include.local import faults
 from include.local.aws.clock import CLOCK
 from include.local.aws.dynamodb_streams import Behaviour, behaviours, stream_of
+from include.local.aws.faults import Fault, Faults, tables_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from threading import Lock
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -36,37 +35,6 @@ REGION: Final = "us-east-1"
 _CONFLICT: Final = "TransactionConflict"
 _BATCHES: Final = {"BatchWriteItem": "UnprocessedItems", "BatchGetItem": "UnprocessedKeys"}
 _SERVER_ERRORS: Final = frozenset({"InternalServerError", "InternalServerErrorException", "ServiceUnavailable"})
-
-
-@dataclass
-class Fault(faults.Fault):
-    """What befalls requests of services that name the operation in a header: DynamoDB, its streams, Cognito and more.
-
-    Attributes:
-        table: only those that touch a table with such a name; ``*`` and ``?`` as in a shell; empty: all.
-        code: error that is answered: ``ProvisionedThroughputExceededException``, ``LimitExceededException``, ... A
-            ``TransactionConflict`` is told as DynamoDB tells it: as reason of a cancelled transaction.
-        unprocessed: of a batch: so large a share is not done and given back, but one element is done at least.
-        done: the request is done first; what befalls it, befalls its answer: a delay makes it late, an error is a lie.
-    """
-
-    table: str = ""
-    code: str = ""
-    unprocessed: float = 0.0
-    done: bool = False
-
-    def befalls(self, operation: str, about: Collection[str] = ()) -> bool:
-        """Whether it is of this operation, and of one of these tables."""
-        return super().befalls(operation) and (not self.table or any(fnmatchcase(name, self.table) for name in about))
-
-    @property
-    def refuses(self) -> bool:
-        """Whether an error is answered."""
-        return bool(self.code or self.status)
-
-
-class Faults(faults.Faults[Fault]):
-    """The faults in force, and how often each operation was asked for."""
 
 
 class WithFaults:
@@ -168,17 +136,6 @@ class WithFaults:
             case _:
                 return None
         return {}
-
-
-def tables_of(request: Mapping[str, Any]) -> set[str]:
-    """The DynamoDB tables that a request touches."""
-    names = {request["TableName"]} if "TableName" in request else set()
-    names |= set(request.get("RequestItems", {}))
-    names |= {part["TableName"] for element in request.get("TransactItems", []) for part in element.values()}
-    for field in ("StreamArn", "ShardIterator"):
-        _, _, rest = str(request.get(field, "")).partition(":table/")
-        names |= {rest.split("/")[0]} if rest else set()
-    return names
 
 
 def _table(name: str) -> Any:
