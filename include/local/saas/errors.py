@@ -63,3 +63,9 @@ class Elsewhere(ApiError):
     def __init__(self, url: str) -> None:
         super().__init__(f"served at {url}")
         self.url = url
+
+
+class Unclear(ApiError):
+    """No answer came, or none that says whether it was done."""
+
+    status = 504
