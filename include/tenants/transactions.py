@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -67,9 +68,12 @@ def transact(
 
     end = clock() + seconds
     pause = 0.01
+    token = (
+        uuid.uuid4().hex
+    )  # so that a try after one whose answer was an error isn't refused for what that one has written
     while True:
         try:
-            dynamodb.transact_write_items(TransactItems=list(elements))
+            dynamodb.transact_write_items(TransactItems=list(elements), ClientRequestToken=token)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "TransactionCanceledException":
