@@ -15,7 +15,15 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from include.local.aws import cognito, dynamodb_batches, dynamodb_queries, dynamodb_streams, dynamodb_transactions, pipeline
+from include.local.aws import (
+    cognito,
+    dynamodb_batches,
+    dynamodb_encryption,
+    dynamodb_queries,
+    dynamodb_streams,
+    dynamodb_transactions,
+    pipeline,
+)
 from include.local.aws.dynamodb_faults import WithFaults
 from include.local.processes import PortTakenError
 
@@ -51,7 +59,15 @@ def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
     Raises:
         PortTakenError: something else listens there.
     """
-    for extension in (dynamodb_transactions, dynamodb_batches, dynamodb_queries, dynamodb_streams, cognito, pipeline):
+    for extension in (
+        dynamodb_transactions,
+        dynamodb_batches,
+        dynamodb_encryption,
+        dynamodb_queries,
+        dynamodb_streams,
+        cognito,
+        pipeline,
+    ):
         extension.install()
     one_at_a_time = OneAtATime(DomainDispatcherApplication(create_backend_app))
     application = WithFaults(cognito.WithTriggers(one_at_a_time), one_at_a_time.lock)
