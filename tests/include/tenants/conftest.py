@@ -41,6 +41,7 @@ def saas(clients) -> Iterator[Clients]:
     yield clients
     for page in clients.dynamodb.get_paginator("list_tables").paginate():
         for name in page["TableNames"]:
+            clients.dynamodb.update_table(TableName=name, DeletionProtectionEnabled=False)
             clients.dynamodb.delete_table(TableName=name)
 
 

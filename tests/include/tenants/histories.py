@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from include.local.aws.pipeline import behave, make_pipeline
+from include.local.saas.seed import SeedTenant, seed
 from include.tenants.saas import DATA_TABLES, TENANTS, Tier
 from include.tenants.states import State
 
+SAAS = "http://127.0.0.1:4570"
+"""Where the application would answer; nobody asks it here."""
 WAYS = {
     State.ABORTED: [State.PREFLIGHT, State.PROVISIONED, State.STREAM_ARMED, State.COPYING, State.ABORTED],
     State.COMPLETE: list(State)[1 : list(State).index(State.COMPLETE) + 1],
@@ -66,3 +70,20 @@ def led_to(p, migration, outcome, notes=None):
         noted = {name: value for name, value in noted.items() if name not in migration.notes}
         migration = p.store.transition(migration, state, noted | (notes or {}), by="test")
     return migration
+
+
+def seeded(clients, *tenants, items=0):
+    """The application with these tenants, each an id and a tier, as its own deployment makes it; the pipeline too."""
+    make_pipeline(clients, SAAS)
+    behave(clients, seconds="0", fails="false")
+    seed(
+        clients,
+        items_per_tenant=items,
+        api_url=SAAS,
+        tenants=[SeedTenant(tenant_id, Tier(tier)) for tenant_id, tier in tenants],
+        users=False,
+    )
+
+
+def silent(text):
+    """Say nothing."""
