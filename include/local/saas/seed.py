@@ -10,19 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from include.local.aws.pipeline import make_pipeline
+from include.local.saas.account import make_account
 from include.local.saas.items import seeded_items
 from include.local.saas.placing import place_by_batches
 from include.local.saas.stacks import (
     POOLED_USERS,
-    ROLE,
     add_to_plan,
-    make_account,
     make_stack,
     make_usage_plans,
     make_user_pool,
 )
 from include.local.saas.tables import make_shared_tables
-from include.tenants.isolation import ROLE_SETTING
 from include.tenants.saas import POOLED, SETTINGS, TENANT_CLAIM, TENANT_USERS, TENANTS, Route, Tier
 from include.tenants.transactions import typed
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from include.tenants.clients import Clients
 
 ITEMS_PER_TENANT: Final = 10_000
-EVIDENCE_BUCKET: Final = "data-platform-evidence"
-SIGNING_KEY: Final = "alias/tenant-migrations"
 _USERS: Final = 2
 """Of a tenant, beside its admin."""
 
@@ -99,7 +96,8 @@ def seed(
         users: whether the tenants have any.
     """
     make_shared_tables(clients.dynamodb)
-    make_account(clients, EVIDENCE_BUCKET, SIGNING_KEY)
+    account = make_account(clients)
+    make_pipeline(clients, api_url)
     pooled_api = make_stack(clients, POOLED, f"{api_url}/{POOLED}")
     keys = make_usage_plans(clients, pooled_api)
     pool_id, client_id = make_user_pool(clients, POOLED_USERS)
@@ -107,7 +105,7 @@ def seed(
         "userPoolId-pooled": pool_id,
         "appClientId-pooled": client_id,
         "apiGatewayUrl-Pooled": f"{api_url}/{POOLED}",
-        ROLE_SETTING: ROLE,
+        **account,
     }.items():
         clients.dynamodb.put_item(TableName=SETTINGS, Item=typed({"settingName": name, "settingValue": value}))
     count = 0

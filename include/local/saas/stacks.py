@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from include.local.saas.tables import make_data_tables
-from include.tenants.saas import DATA_TABLES, FENCES, STACKS, TENANT_CLAIM, USAGE_PLANS, Tier
+from include.tenants.saas import STACKS, TENANT_CLAIM, USAGE_PLANS, Tier
 from include.tenants.transactions import typed
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 STAGE: Final = "prod"
 POOLED_USERS: Final = "PooledTenant-ServerlessSaaSUserPool"
-ROLE: Final = "authorizer-access-role"
-"""The role that the authorizer assumes for a tenant, with the tenant's session policy."""
 NAMESPACE: Final = "ServerlessSaaS"
 _RETENTION_DAYS: Final = 30
 _FILTERS: Final = (
@@ -201,64 +199,6 @@ def add_to_plan(clients: Clients, tier: Tier, api_id: str) -> None:
                     usagePlanId=plan["id"],
                     patchOperations=[{"op": "add", "path": "/apiStages", "value": f"{api_id}:{STAGE}"}],
                 )
-
-
-def make_account(clients: Clients, evidence_bucket: str, signing_key: str) -> None:
-    """What the migrations' own stack makes: the bucket of the evidence, the key that signs it; and the application's role."""
-    s3, kms, iam = clients.s3, clients.kms, clients.iam
-    if evidence_bucket not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=evidence_bucket, ObjectLockEnabledForBucket=True)
-    aliases = {alias["AliasName"] for page in kms.get_paginator("list_aliases").paginate() for alias in page["Aliases"]}
-    if signing_key not in aliases:
-        key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY", Description="signs tenants' evidence")
-        kms.create_alias(AliasName=signing_key, TargetKeyId=key["KeyMetadata"]["KeyId"])
-    try:
-        iam.create_role(
-            RoleName=ROLE,
-            AssumeRolePolicyDocument=json.dumps(
-                {
-                    "Version": "2012-10-17",
-                    "Statement": [
-                        {
-                            "Effect": "Allow",
-                            "Principal": {"Service": "lambda.amazonaws.com"},
-                            "Action": "sts:AssumeRole",
-                        }
-                    ],
-                }
-            ),
-        )
-    except iam.exceptions.EntityAlreadyExistsException:
-        return
-    tables = clients.dynamodb.describe_table(TableName=FENCES)["Table"]["TableArn"].rpartition("/")[0]
-    iam.put_role_policy(
-        RoleName=ROLE,
-        PolicyName="tables",
-        PolicyDocument=json.dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {
-                        "Effect": "Allow",
-                        "Action": [
-                            f"dynamodb:{action}"
-                            for action in (
-                                "GetItem",
-                                "Query",
-                                "PutItem",
-                                "UpdateItem",
-                                "DeleteItem",
-                                "ConditionCheckItem",
-                            )
-                        ],
-                        "Resource": [
-                            f"{tables}/{name}" for name in (*(f"{table.prefix}-*" for table in DATA_TABLES), FENCES)
-                        ],
-                    }
-                ],
-            }
-        ),
-    )
 
 
 def _stack_there(clients: Clients, name: str) -> bool:

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
+from include.local.saas.account import EVIDENCE_BUCKET, SIGNING_KEY
 from include.local.saas.api import Application, key_of
 from include.local.saas.items import seeded_items, told_owner
 from include.local.saas.placing import place_by_batches
-from include.local.saas.seed import EVIDENCE_BUCKET, SEEDS, SIGNING_KEY, SeedTenant, seed, user_names
+from include.local.saas.seed import SEEDS, SeedTenant, seed, user_names
 from include.local.saas.stacks import log_groups
 from include.tenants.items import size
 from include.tenants.keys import owner_of, shard_ids
