@@ -294,8 +294,8 @@ def _once_per_token(transact: Callable[[Any], Any]) -> Callable[[Any], Any]:
         request = {name: value for name, value in handler.body.items() if name != "ClientRequestToken"}
         digest = hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).digest()
         answered = handler.dynamodb_backend.__dict__.setdefault(_TOKENS, {})
-        for known in [known for known, (_, until, _) in answered.items() if until <= CLOCK()]:
-            del answered[known]
+        while answered and answered[oldest := next(iter(answered))][1] <= CLOCK():
+            del answered[oldest]
         if token in answered:
             there, _, answer = answered[token]
             if there != digest:
