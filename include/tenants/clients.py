@@ -28,7 +28,7 @@ class Clients:
     """
 
     def __init__(self, make: Callable[[str, Any], Any]) -> None:
-        self._make = make
+        self.make = make
 
     @classmethod
     def from_connection(cls, conn_id: str) -> Clients:
@@ -104,4 +104,4 @@ class Clients:
             retries={"mode": "standard", "total_max_attempts": _TRIES},
             max_pool_connections=32,
         )
-        return self._make(service, config)
+        return self.make(service, config)
