@@ -21,7 +21,14 @@ THROTTLED: Final = frozenset(
     }
 )
 """Error codes that say: too much at once."""
-_AGAIN: Final = THROTTLED | {"InternalServerError", "InternalFailure", "ServiceUnavailable", "RequestTimeout"}
+_AGAIN: Final = THROTTLED | {
+    "InternalFailure",
+    "InternalServerError",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+}
 _LEAST_SHARE: Final = 1 / 32
 _RECOVERY_SECONDS: Final = 40
 """How long the rate takes from nothing back to full: slowly, so that it doesn't swing."""
