@@ -35,6 +35,8 @@ CATCH_UP_SECONDS: Final = 300.0
 SWITCH_SECONDS: Final = 1.0
 """What is kept of the budget for the switch itself."""
 _RECHECK_PAUSE_SECONDS: Final = 0.2
+_MARGIN_SECONDS: Final = 5.0
+"""Changes of so long before are replayed back too, which changes nothing: AWS gives their times in whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,10 @@ class _Cutover:
         remove_markers(p, migration)  # before the tenant's lists can show them for long
         if self.direction is Direction.FORWARD:
             # nobody writes to the target yet: what is changed there from here on is the tenant's
-            self.positions = {table["target"]: arm(p, table["target"]).to_json() for table in migration.notes["tables"]}
+            self.positions = {
+                table["target"]: arm(p, table["target"], margin_seconds=_MARGIN_SECONDS).to_json()
+                for table in migration.notes["tables"]
+            }
         comparison = compare(p, migration, self.direction, recheck_seconds=0, say=self._say)
         rounds = 0
         while not comparison.equal:

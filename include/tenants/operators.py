@@ -323,10 +323,10 @@ class ReplicateOperator(MigrationOperator):
 
     def _wait(self, p: Portability, migration: Migration, direction: Direction) -> None:
         from data_platform.tenants.triggers import ChangesTrigger
-        from include.tenants.changes import waiting_positions
         from include.tenants.keys import shard_ids
         from include.tenants.saas import MIGRATIONS, PARTITION_KEY
         from include.tenants.store import PARTITION, SORT
+        from include.tenants.waiting import open_shards
 
         most = 300.0
         if "soak" in migration.notes and direction.value == "reverse":
@@ -334,7 +334,7 @@ class ReplicateOperator(MigrationOperator):
         self.defer(
             trigger=ChangesTrigger(
                 aws_conn_id=connections.TENANTS,
-                shards=waiting_positions(p, migration, direction),
+                shards=open_shards(p, migration, direction),
                 partition_key=PARTITION_KEY,
                 partitions=list(shard_ids(migration.tenant_id)),
                 row={

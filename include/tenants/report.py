@@ -165,9 +165,9 @@ def _copy(p: Portability, migration: Migration) -> dict[str, Any]:
 def _replay(p: Portability, migration: Migration) -> dict[str, Any]:
     return {
         turn.name.removeprefix("replay#"): {
-            "applied": turn.checkpoint.get("applied", 0),
-            "lag_seconds": turn.checkpoint.get("lag_seconds", 0.0),
-            "repeated": turn.checkpoint.get("repeated", 0),
+            "applied": turn.checkpoint.get("totals", {}).get("applied", 0),
+            "lag_seconds": turn.checkpoint.get("lag", 0.0),
+            "repeated": turn.checkpoint.get("totals", {}).get("repeated", 0),
         }
         for turn in p.turns.all(migration.migration_id, "replay#")
     }
