@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants.clients import LONGEST_CALL_SECONDS
@@ -41,9 +41,10 @@ _BATCH_ITEMS: Final = 25
 _PAGE_ITEMS: Final = 1000
 """A page is what is copied again after a kill."""
 _IN_FLIGHT: Final = 4
+_COPY: Final = "copy#"
 LOOK_SECONDS: Final = 5.0
 LATE_SECONDS: Final = LOOK_SECONDS + LONGEST_CALL_SECONDS
-_TURN_SECONDS: Final = 60.0
+TURN_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 60.0
 
 
@@ -57,7 +58,7 @@ class Unit:
     @property
     def name(self) -> str:
         """Name of its turn."""
-        return f"copy#{self.table.prefix}#{self.shard_id}"
+        return f"{_COPY}{self.table.prefix}#{self.shard_id}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,27 @@ def units(tenant_id: str) -> list[Unit]:
     return [Unit(table, shard_id) for table in DATA_TABLES for shard_id in shard_ids(tenant_id)]
 
 
+def copied(p: Portability, migration: Migration) -> tuple[CopyFigures, list[str], float]:
+    """How far a copy has come.
+
+    Returns:
+        What was copied by now; the names of the pieces that are not copied to their end; and from when on no write of a try that has lost its
+        turn can arrive any more, in seconds since the epoch.
+    """
+    turns = {turn.name: turn for turn in p.turns.all(migration.migration_id, _COPY)}
+    figures = CopyFigures()
+    for turn in turns.values():
+        each = CopyFigures(**turn.checkpoint.get("figures", {}))
+        figures = CopyFigures(
+            *(getattr(figures, field.name) + getattr(each, field.name) for field in fields(CopyFigures))
+        )
+    names = [unit.name for unit in units(migration.tenant_id)]
+    missing = [name for name in names if name not in turns or not turns[name].checkpoint.get("done")]
+    # the first turn at a piece that was done has left no other behind
+    lost = any(turn.token > 1 or not turn.checkpoint.get("done") for turn in turns.values())
+    return figures, missing, p.clock() + (TURN_SECONDS if lost else 0.0)
+
+
 def copy_unit(
     p: Portability,
     migration: Migration,
@@ -116,7 +138,7 @@ def copy_unit(
         TurnLost: somebody else copies it by now.
         TargetBusy: the target didn't take anything for a minute.
     """
-    turn = p.turns.take(migration.migration_id, unit.name, owner, seconds=_TURN_SECONDS)
+    turn = p.turns.take(migration.migration_id, unit.name, owner, seconds=TURN_SECONDS)
     figures = replace(CopyFigures(**turn.checkpoint.get("figures", {})), resumed="figures" in turn.checkpoint)
     after = turn.checkpoint.get("after")
     if turn.checkpoint.get("done"):
@@ -212,7 +234,7 @@ class _Hold:
     def save(self, checkpoint: Mapping[str, Any]) -> None:
         looked = self._p.clock()
         self.turn = insist(
-            lambda: self._p.turns.save(self.turn, checkpoint, seconds=_TURN_SECONDS),
+            lambda: self._p.turns.save(self.turn, checkpoint, seconds=TURN_SECONDS),
             clock=self._p.clock,
             sleep=self._p.sleep,
         )

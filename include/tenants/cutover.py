@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import fence
 from include.tenants.changes import Direction, arm, replay, replay_turn
-from include.tenants.clients import LONGEST_CALL_SECONDS
 from include.tenants.draining import drain, put_markers, remove_markers
 from include.tenants.exceptions import CutoverFailed, MigrationConflict, NotVerified
 from include.tenants.states import State
@@ -302,9 +301,9 @@ class _Cutover:
 def _before(p: Portability, migration: Migration, direction: Direction, owner: str, say: Callable[[str], None]) -> None:
     """Come near enough, and let the last write of a copying task that has lost its turn arrive, before anybody is kept out."""
     if direction is Direction.FORWARD:
-        quiet = migration.notes["copied"]["at"] / 1000 + LONGEST_CALL_SECONDS - p.clock()
+        quiet = migration.notes["copied"]["quiet_at"] - p.clock()
         if quiet > 0:
-            say(f"waiting {quiet:.0f} s: so long may a write of the copy be on its way")
+            say(f"waiting {quiet:.0f} s: so long may a killed task of the copy still be writing")
             p.sleep(quiet)
         needed = migration.notes["verification"]["comparison"]["seconds"]
         if needed > migration.request["budget_seconds"] / 2:

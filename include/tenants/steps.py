@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import cutover
 from include.tenants.changes import Direction, arm, replay, replay_turn
-from include.tenants.clients import LONGEST_CALL_SECONDS
 from include.tenants.exceptions import (
     ApprovalRefused,
     MigrationConflict,
@@ -162,13 +161,13 @@ def finish_copy(p: Portability, migration_id: str, *, owner: str, say: Say) -> M
     migration = p.store.load(migration_id)
     if migration.state is not State.COPYING:
         return _past(migration, State.CATCHING_UP)
-    figures, missing = copied(p, migration)
+    figures, missing, quiet_at = copied(p, migration)
     if missing:
         raise MigrationConflict(
             f"migration {migration_id}: expected {len(units(migration.tenant_id))} pieces to be copied, found {len(missing)} that are not: "
             f"{', '.join(missing[:5])}; clear their tasks"
         )
-    notes = {"copied": asdict(figures) | {"at": int(p.clock() * 1000)}}
+    notes = {"copied": asdict(figures) | {"quiet_at": quiet_at}}
     say(f"copied {figures.items:,} items ({figures.bytes / 1e6:,.1f} MB) for {figures.read_units:,.0f} read units")
     return p.store.transition(migration, State.CATCHING_UP, notes, by=owner)
 
@@ -357,6 +356,7 @@ def abort(
         MigrationConflict: the tenant has moved; roll it back instead.
     """
     from include.tenants import fence
+    from include.tenants.copying import copied, units
 
     migration = p.store.load(migration_id)
     if migration.outcome:
@@ -367,13 +367,25 @@ def abort(
             f"(rollback_tenant_migration)"
         )
     tenant = p.tenant(migration.tenant_id)
-    beside = [p.turns.retire(migration_id, replay_turn(direction)) for direction in Direction]
+    _, _, quiet_at = copied(p, migration)
+    names = [replay_turn(direction) for direction in Direction]
+    if moves_data(migration):
+        names += [unit.name for unit in units(migration.tenant_id)]
+    beside = [p.turns.retire(migration_id, name) for name in names]
     if migration.state is State.FENCED or tenant.fenced_by == migration_id:
         beside += fence.open_again(tenant, migration_id)
     aborted = p.store.transition(
         migration,
         State.ABORTED,
-        {"aborted": {"after": migration.state.value, "why": why, "asked": asked}, **(notes or {})},
+        {
+            "aborted": {
+                "after": migration.state.value,
+                "why": why,
+                "asked": asked,
+                "quiet_at": quiet_at,
+            },
+            **(notes or {}),
+        },
         by=owner,
         why=why,
         beside=beside,
@@ -456,8 +468,8 @@ def clean_up(
         )
     if migration.outcome is State.ABORTED:
         # a write of a copying task that has lost its turn may still be on its way
-        late = migration.moments[State.ABORTED.value] / 1000 + LONGEST_CALL_SECONDS - p.clock()
-        if late > 0 and "armed_at" in migration.notes:
+        late = migration.notes["aborted"]["quiet_at"] - p.clock()
+        if late > 0:
             say(f"waiting {late:.0f} s: so long may a write of the copy be on its way")
             p.sleep(late)
     removed = remove_leftovers(p, migration, say)
