@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants.clients import LONGEST_CALL_SECONDS
@@ -89,25 +89,12 @@ def units(tenant_id: str) -> list[Unit]:
     return [Unit(table, shard_id) for table in DATA_TABLES for shard_id in shard_ids(tenant_id)]
 
 
-def copied(p: Portability, migration: Migration) -> tuple[CopyFigures, list[str], float]:
-    """How far a copy has come.
-
-    Returns:
-        What was copied by now; the names of the pieces that are not copied to their end; and from when on no write of a try that has lost its
-        turn can arrive any more, in seconds since the epoch.
-    """
-    turns = {turn.name: turn for turn in p.turns.all(migration.migration_id, _COPY)}
-    figures = CopyFigures()
-    for turn in turns.values():
-        each = CopyFigures(**turn.checkpoint.get("figures", {}))
-        figures = CopyFigures(
-            *(getattr(figures, field.name) + getattr(each, field.name) for field in fields(CopyFigures))
-        )
-    names = [unit.name for unit in units(migration.tenant_id)]
-    missing = [name for name in names if name not in turns or not turns[name].checkpoint.get("done")]
-    # the first turn at a piece that was done has left no other behind
-    lost = any(turn.token > 1 or not turn.checkpoint.get("done") for turn in turns.values())
-    return figures, missing, p.clock() + (TURN_SECONDS if lost else 0.0)
+def quiet_at(p: Portability, migration: Migration) -> float:
+    """From when on no write of a try that has lost its turn can arrive any more, in seconds since the epoch."""
+    turns = p.turns.all(migration.migration_id, _COPY)
+    # a first turn that came to its end has left nobody behind
+    lost = any(turn.token > 1 or not turn.checkpoint.get("done") for turn in turns)
+    return p.clock() + (TURN_SECONDS if lost else 0.0)
 
 
 def copy_unit(

@@ -156,18 +156,18 @@ def finish_copy(p: Portability, migration_id: str, *, owner: str, say: Say) -> M
     Raises:
         MigrationConflict: a piece isn't copied to its end.
     """
-    from include.tenants.copying import copied, units
+    from include.tenants.copying import copied, quiet_at, units
 
     migration = p.store.load(migration_id)
     if migration.state is not State.COPYING:
         return _past(migration, State.CATCHING_UP)
-    figures, missing, quiet_at = copied(p, migration)
+    figures, missing = copied(p, migration)
     if missing:
         raise MigrationConflict(
             f"migration {migration_id}: expected {len(units(migration.tenant_id))} pieces to be copied, found {len(missing)} that are not: "
             f"{', '.join(missing[:5])}; clear their tasks"
         )
-    notes = {"copied": asdict(figures) | {"quiet_at": quiet_at}}
+    notes = {"copied": asdict(figures) | {"quiet_at": quiet_at(p, migration)}}
     say(f"copied {figures.items:,} items ({figures.bytes / 1e6:,.1f} MB) for {figures.read_units:,.0f} read units")
     return p.store.transition(migration, State.CATCHING_UP, notes, by=owner)
 
@@ -356,7 +356,7 @@ def abort(
         MigrationConflict: the tenant has moved; roll it back instead.
     """
     from include.tenants import fence
-    from include.tenants.copying import copied, units
+    from include.tenants.copying import quiet_at, units
 
     migration = p.store.load(migration_id)
     if migration.outcome:
@@ -367,7 +367,6 @@ def abort(
             f"(rollback_tenant_migration)"
         )
     tenant = p.tenant(migration.tenant_id)
-    _, _, quiet_at = copied(p, migration)
     names = [replay_turn(direction) for direction in Direction]
     if moves_data(migration):
         names += [unit.name for unit in units(migration.tenant_id)]
@@ -382,7 +381,7 @@ def abort(
                 "after": migration.state.value,
                 "why": why,
                 "asked": asked,
-                "quiet_at": quiet_at,
+                "quiet_at": quiet_at(p, migration),
             },
             **(notes or {}),
         },
