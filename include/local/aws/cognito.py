@@ -124,6 +124,7 @@ def install() -> None:
     wrap(CognitoIdpBackend, "sign_up", _signing_up)
     wrap(CognitoIdpBackend, "update_user_attributes", _updating_oneself)
     wrap(CognitoIdpBackend, "admin_update_user_attributes", _updating)
+    wrap(CognitoIdpBackend, "delete_user_pool", _protecting)
     wrap(CognitoIdpUserPool, "__init__", _with_standard_schema)
     wrap(CognitoIdpUserPool, "create_id_token", _readable)
     replace(CognitoIdpUserPoolClient, "get_readable_fields", _readable_fields)
@@ -293,6 +294,15 @@ def _check_mutable(pool: CognitoIdpUserPool, names: Iterable[str]) -> None:
             )
         if not attribute.mutable:
             raise InvalidParameterException(f"user.{name}: Attribute cannot be updated.")
+
+
+def _protecting(delete: Callable[..., None]) -> Callable[..., None]:
+    def deleted(self: CognitoIdpBackend, user_pool_id: str) -> None:
+        if self.describe_user_pool(user_pool_id).extended_config.get("DeletionProtection") == "ACTIVE":
+            raise InvalidParameterException("The user pool cannot be deleted because deletion protection is activated.")
+        delete(self, user_pool_id)
+
+    return deleted
 
 
 def _with_standard_schema(make: Callable[..., None]) -> Callable[..., None]:

@@ -1,0 +1,499 @@
+"""A tenant's users move to the target's pool, with names, claim, passwords, and the id that the application knows them by.
+
+Cognito gives neither password hashes nor second factors away, and chooses each pool's ``sub`` itself. So the move has two phases:
+
+1. `port_identity`, before anything is switched: the target's pool, app client and group; and the way over
+   (`include.tenants.user_migration`): at the first login in the target pool the typed password is tried at the source pool, and the user is
+   made with it. Until the deadline the source pool stays, and the application accepts both issuers.
+2. `finish_identity`, at the deadline: whoever has not logged in is imported without a password, and can set one by a code; the way over is
+   closed. The names of those who have to do something are put beside the migration's report.
+
+What says who is whose is the tenant claim of the source pool's record, nothing else. ``custom:legacySub`` carries the id of the first
+pool through all moves, so the application's own references stay right. In a pool shared by tenants a user name must be free: one that
+another tenant has is found before anything is made. Between two pooled tiers nobody moves.
+
+Any of it may be done again: everything is looked for before it is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from include.tenants import user_pools
+from include.tenants.exceptions import IdentityIncomplete
+from include.tenants.saas import TENANT_CLAIM, TENANT_USERS, Tier
+from include.tenants.user_import import create_user, import_users
+from include.tenants.user_migration import LEGACY_SUB, moved_attributes
+from include.tenants.user_pools import patiently
+from include.tenants.user_ways import FUNCTION, MADE_BY, attach, close_way, make_verifier, open_way, setting, way, ways
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from include.tenants.portability import Portability
+    from include.tenants.store import Migration
+    from include.tenants.user_pools import User
+
+POOLED_POOL: Final = "userPoolId-pooled"
+POOLED_CLIENT: Final = "appClientId-pooled"
+IMPORT_ROLE: Final = "userImportRole"
+"""Setting: ARN of the role by which Cognito writes the log of an import."""
+APP_CLIENT: Final = "ServerlessSaaSClient"
+POOLS_PER_REGION: Final = 1000
+"""Cognito's quota unless AWS was asked for more."""
+_MOST_NAMES: Final = 10
+
+
+@dataclass(frozen=True)
+class IdentityCoverage:
+    """How far a tenant's users have come.
+
+    Attributes:
+        users: in the source pool.
+        migrated: of them in the target pool, with a password.
+        imported: of them in the target pool, without one yet.
+        missing: of them not in the target pool yet.
+        new: in the target pool only: made since the switch.
+        disabled: of the source's, who may not log in.
+    """
+
+    users: int = 0
+    migrated: int = 0
+    imported: int = 0
+    missing: int = 0
+    new: int = 0
+    disabled: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the source's users that are in the target pool."""
+        return 1 - self.missing / self.users if self.users else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self) | {"share": self.share}
+
+
+@dataclass(frozen=True)
+class IdentityFinish:
+    """How the second phase went.
+
+    Attributes:
+        imported: users that were in the import files.
+        created: users that were made one by one.
+        to_notify: users without a password of their own.
+        notify_key: S3 key, in the bucket of reports, of the list of their names.
+        coverage: afterwards.
+    """
+
+    imported: int
+    created: int
+    to_notify: int
+    notify_key: str
+    coverage: IdentityCoverage
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self) | {"coverage": self.coverage.to_json()}
+
+
+def silo_pool_name(tenant_id: str) -> str:
+    """The name of a silo tenant's pool."""
+    return f"{tenant_id}-ServerlessSaaSUserPool"
+
+
+def identity_quota(p: Portability) -> tuple[int, int]:
+    """How many pools there are, and how many there may be."""
+    return len(user_pools.pools(p)), POOLS_PER_REGION
+
+
+def port_identity(p: Portability, migration: Migration, say: Callable[[str], None]) -> dict[str, Any]:
+    """Make the target's pool, client and group, and open the way over.
+
+    Returns:
+        What goes into the migration's notes as ``identity``: ``user_pool_id`` and ``app_client_id`` of the target, those of the source, the
+        deadline in milliseconds, the number of users. No names.
+
+    Raises:
+        IdentityIncomplete: the users can't move as they are; the message says which, and why.
+    """
+    source = migration.notes["source"]
+    source_pool, source_client = source["user_pool_id"], source["app_client_id"]
+    if not _moves(migration):
+        return {"moves": False, "user_pool_id": source_pool, "app_client_id": source_client}
+    function, tenant_id = setting(p, FUNCTION), migration.tenant_id
+    moving = list(user_pools.users(p, source_pool, tenant_id))
+    _check_source(p, source_pool, moving)
+    if Tier(migration.request["target_tier"]).silo:
+        pool_id, client_id = _own_pool(p, migration, source_pool, source_client)
+    else:
+        pool_id, client_id = _shared_pool(p, migration, source_pool, moving)
+    _make_group(p, pool_id, migration)
+    verifier = make_verifier(p, source_pool, tenant_id)
+    deadline = open_way(p, migration, source_pool, verifier, pool_id)
+    attach(p, pool_id, function)
+    say(f"{len(moving)} users of {source_pool} keep their passwords at their first login in {pool_id}")
+    return {
+        "moves": True,
+        "user_pool_id": pool_id,
+        "app_client_id": client_id,
+        "source_user_pool_id": source_pool,
+        "source_app_client_id": source_client,
+        "deadline": deadline,
+        "users": len(moving),
+    }
+
+
+def coverage(p: Portability, migration: Migration) -> IdentityCoverage:
+    """Count who is where. Also puts those who came over by themselves into the tenant's group."""
+    if not _moves(migration):
+        return IdentityCoverage()
+    reconcile_groups(p, migration)
+    source, target = _both(p, migration)
+    there = [target[name] for name in source if name in target]
+    return IdentityCoverage(
+        users=len(source),
+        migrated=sum(not user.waits for user in there),
+        imported=sum(user.waits for user in there),
+        missing=len(source) - len(there),
+        new=len(target.keys() - source.keys()),
+        disabled=sum(not user.enabled for user in source.values()),
+    )
+
+
+def reconcile_groups(p: Portability, migration: Migration) -> int:
+    """Put the tenant's users of the target pool into its group; gives how many were not. The trigger can't: there is no user yet then."""
+    if not _moves(migration):
+        return 0
+    pool_id = migration.notes["identity"]["user_pool_id"]
+    return _fill_group(p, pool_id, migration.tenant_id)
+
+
+def check_claims(p: Portability, migration: Migration) -> list[str]:
+    """What of the target's users and its app client isn't as the source has it; empty if all is.
+
+    Users who are not there yet are no fault (`coverage` counts them), but what is there must be right.
+    """
+    if not _moves(migration):
+        return []
+    identity, tenant_id = migration.notes["identity"], migration.tenant_id
+    pool_id = identity["user_pool_id"]
+    client = user_pools.described_client(p, pool_id, identity["app_client_id"])
+    faults = [
+        f"users could write {claim} by the app client {client['ClientId']}"
+        for claim in user_pools.writable_claims(client)
+    ]
+    faults += [
+        f"the app client {client['ClientId']} does not show {claim}"
+        for claim in user_pools.OWN_CLAIMS
+        if claim not in client.get("ReadAttributes", [])
+    ]
+    source, target = _both(p, migration)
+    grouped = user_pools.members(p, pool_id, tenant_id)
+    faults += [
+        f"user {name} is in the tenant's group, but not the tenant's" for name in sorted(grouped - target.keys())
+    ]
+    for name in sorted(source.keys() & target.keys()):
+        before, after = source[name], target[name]
+        if after.origin != before.origin:
+            faults.append(f"user {name}: expected {LEGACY_SUB} {before.origin}, found {after.origin}")
+        if not before.enabled and after.enabled:
+            faults.append(f"user {name}: expected to be disabled as in the source")
+    return faults
+
+
+def finish_identity(p: Portability, migration: Migration, say: Callable[[str], None]) -> IdentityFinish:
+    """Import whoever has not come over by now, and close the way.
+
+    Raises:
+        IdentityIncomplete: the tenant isn't on the target, or not every user has come out right; the way stays open.
+    """
+    if not _moves(migration):
+        return IdentityFinish(0, 0, 0, "", IdentityCoverage())
+    identity, tenant_id = migration.notes["identity"], migration.tenant_id
+    source_pool, pool_id = identity["source_user_pool_id"], identity["user_pool_id"]
+    routed = p.tenant(tenant_id).route.user_pool_id
+    if routed != pool_id:
+        raise IdentityIncomplete(
+            f"tenant {tenant_id}: expected its logins to go to {pool_id}, found {routed}; finish after the switch"
+        )
+    imported, created = _bring_the_rest(p, migration, source_pool, pool_id, say)
+    source, target = _both(p, migration)
+    missing = sorted(source.keys() - target.keys())
+    faults = [*(f"user {name} is missing" for name in missing), *check_claims(p, migration)]
+    if faults:
+        raise IdentityIncomplete(
+            f"tenant {tenant_id}: expected the users of {pool_id} to be those of {source_pool}, found {len(faults)} faults: "
+            f"{'; '.join(faults[:_MOST_NAMES])}; mend them and finish again"
+        )
+    waiting = [user for user in target.values() if user.waits and user.enabled]
+    key = _write_notify_list(p, migration, waiting)
+    close_way(p, migration, source_pool, pool_id)
+    say(f"{len(waiting)} users have to set a password: s3://{p.config.report_bucket}/{key}")
+    return IdentityFinish(imported, created, len(waiting), key, coverage(p, migration))
+
+
+def return_identity(p: Portability, migration: Migration, say: Callable[[str], None]) -> int:
+    """After a rollback: bring users that were made in the target pool since the switch to the source pool; gives how many.
+
+    They have to set a password. Who moved is in the source pool still, with the password that it had there.
+    """
+    if not _moves(migration) or "identity" not in migration.notes:
+        return 0
+    identity = migration.notes["identity"]
+    user_pools.ensure_attributes(p, identity["user_pool_id"], identity["source_user_pool_id"])
+    imported, created = _bring_the_rest(p, migration, identity["user_pool_id"], identity["source_user_pool_id"], say)
+    return imported + created
+
+
+def remove_identity(p: Portability, migration: Migration, say: Callable[[str], None] = lambda _: None) -> int:
+    """Remove the tenant's users from the pool that it isn't routed to; gives how many there were.
+
+    A silo's pool goes as a whole, if it is the tenant's by its name; of a shared one only this tenant's users and group. While the tenant's
+    users may still come over from there, nothing is removed.
+
+    Raises:
+        IdentityIncomplete: the pool is still needed, or isn't the tenant's.
+    """
+    if not _moves(migration):
+        return 0
+    tenant_id, source_pool = migration.tenant_id, migration.notes["source"]["user_pool_id"]
+    target_pool = migration.notes.get("identity", {}).get("user_pool_id") or _target_of(p, migration)
+    routed = p.tenant(tenant_id).route.user_pool_id
+    if routed == source_pool:
+        if target_pool is None:
+            return 0
+        close_way(p, migration, source_pool, target_pool)
+        return _remove_from(p, tenant_id, target_pool, say)
+    if routed != target_pool:
+        raise IdentityIncomplete(
+            f"tenant {tenant_id}: expected its logins to go to {source_pool} or {target_pool}, found {routed}; nothing was removed"
+        )
+    if way(p, target_pool, tenant_id):
+        raise IdentityIncomplete(
+            f"tenant {tenant_id}: expected all users to have come over from {source_pool}, found the way still open; run "
+            "finish_tenant_identity first"
+        )
+    return _remove_from(p, tenant_id, source_pool, say)
+
+
+def _moves(migration: Migration) -> bool:
+    """Whether users move: they don't between two pooled tiers."""
+    return Tier(migration.notes["source"]["tier"]).silo or Tier(migration.request["target_tier"]).silo
+
+
+def _both(p: Portability, migration: Migration) -> tuple[dict[str, User], dict[str, User]]:
+    identity = migration.notes["identity"]
+    source, target = (
+        {user.name: user for user in user_pools.users(p, identity[pool], migration.tenant_id)}
+        for pool in ("source_user_pool_id", "user_pool_id")
+    )
+    return source, target
+
+
+def _check_source(p: Portability, pool_id: str, moving: Iterable[User]) -> None:
+    if user_pools.described(p, pool_id).get("UsernameAttributes"):
+        raise IdentityIncomplete(
+            f"expected the users of {pool_id} to have names, found a pool where Cognito makes them up; they would change with the pool"
+        )
+    federated = [user.name for user in moving if user.status == "EXTERNAL_PROVIDER"]
+    if federated:
+        raise IdentityIncomplete(
+            f"expected users with passwords in {pool_id}, found {len(federated)} of another identity provider "
+            f"({', '.join(federated[:_MOST_NAMES])}); connect the provider to the target pool, and remove them here"
+        )
+
+
+def _own_pool(p: Portability, migration: Migration, source_pool: str, source_client: str) -> tuple[str, str]:
+    """The pool and client of a tenant of its own."""
+    there = _pools_of(p, migration.tenant_id)
+    mine = [pool_id for pool_id, made_by in there.items() if made_by == migration.migration_id]
+    if there.keys() - mine:
+        raise IdentityIncomplete(
+            f"tenant {migration.tenant_id}: expected no user pool {silo_pool_name(migration.tenant_id)}, found {there}, which this "
+            "migration has not made; if nobody needs it, delete it"
+        )
+    if mine:
+        pool_id = mine[0]
+    else:
+        tags = user_pools.described(p, source_pool).get("UserPoolTags") or {}
+        pool_id = user_pools.make_pool_like(
+            p, silo_pool_name(migration.tenant_id), source_pool, {**tags, MADE_BY: migration.migration_id}
+        )
+    user_pools.mirror_second_factors(p, source_pool, pool_id)
+    client = user_pools.described_client(p, source_pool, source_client)
+    return pool_id, user_pools.make_client_like(p, pool_id, APP_CLIENT, client)
+
+
+def _pools_of(p: Portability, tenant_id: str) -> dict[str, str]:
+    """The pools that have the name of a silo tenant's, and which migration made each."""
+    return {
+        pool["Id"]: (user_pools.described(p, pool["Id"]).get("UserPoolTags") or {}).get(MADE_BY, "")
+        for pool in user_pools.pools(p)
+        if pool["Name"] == silo_pool_name(tenant_id)
+    }
+
+
+def _shared_pool(p: Portability, migration: Migration, source_pool: str, moving: list[User]) -> tuple[str, str]:
+    """The pool and client that all pooled tenants share, if the tenant's users can move there as they are."""
+    pool_id, client_id = setting(p, POOLED_POOL), setting(p, POOLED_CLIENT)
+    client = user_pools.described_client(p, pool_id, client_id)
+    faults = [f"users could write {claim} by its app client" for claim in user_pools.writable_claims(client)]
+    if user_pools.TYPED_LOGIN not in client.get("ExplicitAuthFlows", []):
+        faults.append(
+            f"its app client lacks {user_pools.TYPED_LOGIN}: Cognito sees no passwords that could be taken along"
+        )
+    faults += _taken_names(p, migration, source_pool, pool_id, moving)
+    if faults:
+        raise IdentityIncomplete(
+            f"tenant {migration.tenant_id}: expected the pool {pool_id} to be able to take its users, found {len(faults)} reasons against: "
+            f"{'; '.join(faults[:_MOST_NAMES])}"
+        )
+    user_pools.ensure_attributes(p, source_pool, pool_id)
+    readable = client.get("ReadAttributes", [])
+    if readable and not set(user_pools.OWN_CLAIMS) <= set(readable):
+        user_pools.changed_client(p, pool_id, client_id, ReadAttributes=sorted({*readable, *user_pools.OWN_CLAIMS}))
+    return pool_id, client_id
+
+
+def _taken_names(
+    p: Portability, migration: Migration, source_pool: str, pool_id: str, moving: list[User]
+) -> Iterable[str]:
+    """User names that another user of the pool has, or of a tenant on its way there; and those that nobody could tell whose they are."""
+    others = {tenant: row for tenant, row in ways(p, pool_id).items() if tenant != migration.tenant_id}
+    mapped = _mapped_names(p, migration.tenant_id)
+    for each in moving:
+        there = user_pools.user(p, pool_id, each.name)
+        if there and (there.attributes.get(TENANT_CLAIM), there.origin) != (migration.tenant_id, each.origin):
+            yield f"the user name {each.name} is taken there"
+        for tenant, row in others.items():
+            if row["sourcePool"]["S"] != source_pool and user_pools.user(p, row["sourcePool"]["S"], each.name):
+                yield f"the user name {each.name} is also one of tenant {tenant}, which is on its way there"
+        if each.name not in mapped:
+            yield f"the user {each.name} is not in {TENANT_USERS}"
+
+
+def _mapped_names(p: Portability, tenant_id: str) -> set[str]:
+    pages = p.clients.dynamodb.get_paginator("query").paginate(
+        TableName=TENANT_USERS,
+        ConsistentRead=True,
+        KeyConditionExpression="tenantId = :tenant",
+        ExpressionAttributeValues={":tenant": {"S": tenant_id}},
+    )
+    return {row["userName"]["S"] for page in pages for row in page["Items"]}
+
+
+def _make_group(p: Portability, pool_id: str, migration: Migration) -> None:
+    cognito = p.clients.cognito
+    try:
+        patiently(
+            p,
+            cognito.create_group,
+            UserPoolId=pool_id,
+            GroupName=migration.tenant_id,
+            Description=f"users of tenant {migration.tenant_id}",
+        )
+    except cognito.exceptions.GroupExistsException:
+        return
+
+
+def _fill_group(p: Portability, pool_id: str, tenant_id: str) -> int:
+    there = user_pools.members(p, pool_id, tenant_id)
+    absent = [user.name for user in user_pools.users(p, pool_id, tenant_id) if user.name not in there]
+    for name in absent:
+        patiently(p, p.clients.cognito.admin_add_user_to_group, UserPoolId=pool_id, GroupName=tenant_id, Username=name)
+    return len(absent)
+
+
+def _bring_the_rest(
+    p: Portability, migration: Migration, from_pool: str, to_pool: str, say: Callable[[str], None]
+) -> tuple[int, int]:
+    """Make whoever is missing in a pool, disable who was disabled, fill the group."""
+    tenant_id = migration.tenant_id
+    before = {user.name: user for user in user_pools.users(p, from_pool, tenant_id)}
+
+    def missing() -> dict[str, dict[str, str]]:
+        there = {user.name for user in user_pools.users(p, to_pool, tenant_id)}
+        return {name: _moved(user) for name, user in before.items() if name not in there}
+
+    imported = created = 0
+    if rest := missing():
+        imported, created = import_users(
+            p,
+            to_pool,
+            rest,
+            name=f"tenant-{tenant_id}-{migration.migration_id}"[:128],
+            role_arn=setting(p, IMPORT_ROLE),
+            say=say,
+        )
+        for name, attributes in missing().items():  # what the import would not take
+            create_user(p, to_pool, name, attributes)
+    for user in user_pools.users(p, to_pool, tenant_id):
+        if user.enabled and user.name in before and not before[user.name].enabled:
+            patiently(p, p.clients.cognito.admin_disable_user, UserPoolId=to_pool, Username=user.name)
+    _fill_group(p, to_pool, tenant_id)
+    return imported, created
+
+
+def _moved(user: User) -> dict[str, str]:
+    return moved_attributes([{"Name": name, "Value": value} for name, value in user.attributes.items()])
+
+
+def _write_notify_list(p: Portability, migration: Migration, waiting: Iterable[User]) -> str:
+    key = f"tenants/{migration.tenant_id}/{migration.migration_id}/users-to-notify.json"
+    listed = [{"user": user.name, "by": _reached_by(user.attributes)} for user in waiting]
+    body = json.dumps(
+        {"tenant": migration.tenant_id, "users": sorted(listed, key=lambda row: str(row["user"]))}, indent=1
+    )
+    p.clients.s3.put_object(Bucket=p.config.report_bucket, Key=key, Body=body.encode(), ContentType="application/json")
+    return key
+
+
+def _reached_by(attributes: Mapping[str, str]) -> str | None:
+    """How a code reaches the user; None: an administrator has to set the password."""
+    kinds = ("email", "phone_number")
+    return next((kind for kind in kinds if attributes.get(kind) and attributes.get(f"{kind}_verified") == "true"), None)
+
+
+def _target_of(p: Portability, migration: Migration) -> str | None:
+    """The target's pool, of a migration that ended before it was noted."""
+    if Tier(migration.request["target_tier"]).silo:
+        made = _pools_of(p, migration.tenant_id)
+        return next((pool_id for pool_id, made_by in made.items() if made_by == migration.migration_id), None)
+    return setting(p, POOLED_POOL)
+
+
+def _remove_from(p: Portability, tenant_id: str, pool_id: str, say: Callable[[str], None]) -> int:
+    cognito = p.clients.cognito
+    try:
+        pool = user_pools.described(p, pool_id)
+    except cognito.exceptions.ResourceNotFoundException:
+        return 0
+    if pool_id != setting(p, POOLED_POOL):
+        return _remove_own_pool(p, tenant_id, pool, say)
+    names = [user.name for user in user_pools.users(p, pool_id, tenant_id)]
+    for name in names:
+        try:
+            patiently(p, cognito.admin_delete_user, UserPoolId=pool_id, Username=name)
+        except cognito.exceptions.UserNotFoundException:
+            continue
+    with contextlib.suppress(cognito.exceptions.ResourceNotFoundException):
+        patiently(p, cognito.delete_group, UserPoolId=pool_id, GroupName=tenant_id)
+    say(f"removed {len(names)} users of tenant {tenant_id} from {pool_id}")
+    return len(names)
+
+
+def _remove_own_pool(p: Portability, tenant_id: str, pool: Mapping[str, Any], say: Callable[[str], None]) -> int:
+    owners = [user.attributes.get(TENANT_CLAIM) for user in user_pools.everybody(p, pool["Id"])]
+    others = len(owners) - owners.count(tenant_id)
+    if pool["Name"] != silo_pool_name(tenant_id) or others:
+        raise IdentityIncomplete(
+            f"expected {pool['Id']} to be the pool {silo_pool_name(tenant_id)} with users of this tenant only, found {pool['Name']} with "
+            f"{others} others; nothing was removed"
+        )
+    user_pools.delete_pool(p, pool["Id"])
+    say(f"removed the user pool {pool['Name']} with {len(owners)} users")
+    return len(owners)
