@@ -3,15 +3,17 @@
 moto sorts and walks through the whole table for each page of a Query, and a pooled table holds everybody's items. Here it is given the
 partition only, in order, from where the page begins.
 
-moto also keeps a reference to every item that it ever made, each answer's copies too, for as long as it runs. Here it doesn't.
+moto also keeps a reference to every item that it ever made, each answer's copies too, for as long as it runs, and measures an item anew
+for each of its attributes. Here it doesn't.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from moto.dynamodb.models.dynamo_type import DynamoType, Item
+from moto.dynamodb.exceptions import ItemSizeTooLarge
+from moto.dynamodb.models.dynamo_type import DynamoType, Item, LimitedSizeDict
 from moto.dynamodb.models.table import Table
 
 from include.local.aws.wrapping import replace, wrap
@@ -20,13 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+MOST_ITEM_BYTES: Final = 400 * 1024
+
+
 def install() -> None:
     """Make moto behave so; a second call changes nothing."""
     table: Any = Table
     table._in_order = None
     wrap(Table, "query", _by_partition)
+    wrap(Table, "scan", _measured)
     replace(Table, "all_items", _all_items)
     replace(Item, "__new__", staticmethod(_new_item))
+    replace(Item, "__init__", _make_item)
 
 
 def _by_partition(query: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,18 +47,47 @@ def _by_partition(query: Callable[..., Any]) -> Callable[..., Any]:
         scan_index_forward: bool,
         projection_expressions: Any,
         index_name: str | None = None,
-        *args: Any,
+        consistent_read: bool = False,
+        filter_expression: Any = None,
         **named: Any,
     ) -> Any:
         arguments = (hash_key, range_comparison, range_objs, limit, exclusive_start_key, scan_index_forward)
         if index_name is None and hash_key is not None:
             table._in_order = _in_order(table, hash_key, exclusive_start_key, scan_index_forward)
         try:
-            return query(table, *arguments, projection_expressions, index_name, *args, **named)
+            found = query(table, *arguments, None, index_name, consistent_read, None, **named)
         finally:
             table._in_order = None
+        return _chosen(table, found, filter_expression, projection_expressions)
 
     return query_partition
+
+
+def _measured(scan: Callable[..., Any]) -> Callable[..., Any]:
+    def scan_measured(
+        table: Any,
+        filters: Any,
+        limit: int,
+        exclusive_start_key: Any,
+        filter_expression: Any = None,
+        index_name: str | None = None,
+        consistent_read: bool = False,
+        projection_expression: Any = None,
+        **named: Any,
+    ) -> Any:
+        found = scan(table, filters, limit, exclusive_start_key, None, index_name, consistent_read, None, **named)
+        return _chosen(table, found, filter_expression, projection_expression)
+
+    return scan_measured
+
+
+def _chosen(table: Any, found: tuple[list[Item], int, Any], condition: Any, paths: Any) -> tuple[list[Item], int, Any]:
+    """What is answered of the items that a page went over; how many bytes those were, the table keeps for its capacity."""
+    items, count, last = found
+    table.examined = sum(item.size() for item in items)
+    if condition is not None:
+        items = [item for item in items if condition.expr(item)]
+    return [item.project(paths) for item in items] if paths else items, count, last
 
 
 def _in_order(table: Any, hash_key: DynamoType, after: Mapping[str, Any] | None, forward: bool) -> list[Item]:
@@ -90,3 +126,10 @@ def _all_items(table: Any) -> list[Item]:
 
 def _new_item(cls: type[Item], *_: Any, **__: Any) -> Any:
     return object.__new__(cls)
+
+
+def _make_item(item: Any, hash_key: DynamoType, range_key: DynamoType | None, attrs: Mapping[str, Any]) -> None:
+    item.hash_key, item.range_key, item.attrs = hash_key, range_key, LimitedSizeDict()
+    dict.update(item.attrs, {name: DynamoType(value) for name, value in attrs.items()})
+    if item.size() > MOST_ITEM_BYTES:
+        raise ItemSizeTooLarge

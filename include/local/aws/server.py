@@ -17,7 +17,9 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from include.local.aws import (
     cognito,
+    dynamodb_answers,
     dynamodb_batches,
+    dynamodb_capacity,
     dynamodb_encryption,
     dynamodb_queries,
     dynamodb_streams,
@@ -64,7 +66,9 @@ def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
         dynamodb_batches,
         dynamodb_encryption,
         dynamodb_queries,
+        dynamodb_capacity,
         dynamodb_streams,
+        dynamodb_answers,
         cognito,
         pipeline,
     ):
