@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -672,7 +673,7 @@ class FinishIdentityOperator(MigrationOperator):
         """See `include.tenants.identity.finish_identity`."""
         from include.tenants.identity import finish_identity
 
-        return finish_identity(p, p.store.load(self.migration), log.info)
+        return asdict(finish_identity(p, p.store.load(self.migration), log.info))
 
 
 class ReportAllOperator(BaseOperator):

@@ -9,6 +9,7 @@ from include.local.saas.kills import Killed
 from include.tenants import steps
 from include.tenants.changes import Direction
 from include.tenants.exceptions import CutoverFailed
+from include.tenants.identity import finish_identity
 from include.tenants.plan import begin, make_plan, moves_data
 from include.tenants.states import State, reached
 
@@ -94,7 +95,9 @@ class Mover:
         return self.migration
 
     def finish(self) -> Migration:
-        """Archive it and remove what the tenant left behind."""
+        """Archive it, bring the last users over, and remove what the tenant left behind."""
+        if self.migration.outcome is State.COMPLETE:
+            self.step("finish_identity", lambda: finish_identity(self.p, self.migration, self.say))
         self.step("archive", lambda: steps.archive(self.p, self.migration_id, owner="archive", say=self.say))
         approval = {"approved": True, "by": "an operator", "why": "nobody needs it", "at": int(self.p.clock() * 1000)}
         self.step(
