@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import user_pools
 from include.tenants.exceptions import IdentityIncomplete
-from include.tenants.saas import TENANT_CLAIM, TENANT_USERS, Tier
+from include.tenants.plan import source_tier, target_tier
+from include.tenants.saas import TENANT_CLAIM, TENANT_USERS
 from include.tenants.user_import import create_user, import_users
 from include.tenants.user_migration import LEGACY_SUB, moved_attributes
 from include.tenants.user_pools import patiently
 from include.tenants.user_ways import FUNCTION, MADE_BY, attach, close_way, make_verifier, open_way, setting, way, ways
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from include.tenants.portability import Portability
     from include.tenants.store import Migration
@@ -124,17 +125,20 @@ def port_identity(p: Portability, migration: Migration, say: Callable[[str], Non
     source_pool, source_client = source["user_pool_id"], source["app_client_id"]
     if not _moves(migration):
         return {"moves": False, "user_pool_id": source_pool, "app_client_id": source_client}
-    function, tenant_id = setting(p, FUNCTION), migration.tenant_id
+    tenant_id = migration.tenant_id
     moving = list(user_pools.users(p, source_pool, tenant_id))
-    _check_source(p, source_pool, moving)
-    if Tier(migration.request["target_tier"]).silo:
-        pool_id, client_id = _own_pool(p, migration, source_pool, source_client)
-    else:
-        pool_id, client_id = _shared_pool(p, migration, source_pool, moving)
+    faults = list(_obstacles(p, migration, moving))
+    if faults:
+        raise IdentityIncomplete(
+            f"tenant {tenant_id}: expected nothing that keeps its {len(moving)} users from moving, found {len(faults)} obstacles: "
+            f"{'; '.join(faults[:_MOST_NAMES])}"
+        )
+    make = _own_pool if target_tier(migration).silo else _shared_pool
+    pool_id, client_id = make(p, migration, source_pool, source_client)
     _make_group(p, pool_id, migration)
     verifier = make_verifier(p, source_pool, tenant_id)
     deadline = open_way(p, migration, source_pool, verifier, pool_id)
-    attach(p, pool_id, function)
+    attach(p, pool_id, setting(p, FUNCTION))
     say(f"{len(moving)} users of {source_pool} keep their passwords at their first login in {pool_id}")
     return {
         "moves": True,
@@ -145,6 +149,36 @@ def port_identity(p: Portability, migration: Migration, say: Callable[[str], Non
         "deadline": deadline,
         "users": len(moving),
     }
+
+
+def identity_obstacles(p: Portability, migration: Migration) -> list[str]:
+    """What keeps the tenant's users from moving as they are; empty if nothing does. Reads only."""
+    if not _moves(migration):
+        return []
+    source_pool = migration.notes["source"]["user_pool_id"]
+    return list(_obstacles(p, migration, list(user_pools.users(p, source_pool, migration.tenant_id))))
+
+
+def identities_due(p: Portability, tenant_id: str | None = None) -> list[str]:
+    """The migrations whose users' time is over, by id: the way is open still, the tenant is on the target, the deadline has passed.
+
+    Args:
+        p: what the steps work with.
+        tenant_id: only this tenant's, whatever its deadline.
+    """
+    found = []
+    for migration in p.store.all():
+        identity = migration.notes.get("identity", {})
+        if not identity.get("moves") or tenant_id not in (None, migration.tenant_id):
+            continue
+        pool_id = identity["user_pool_id"]
+        row = way(p, pool_id, migration.tenant_id)
+        if row is None or row["holder"]["S"] != migration.migration_id:
+            continue
+        over = tenant_id is not None or int(row["deadline"]["N"]) <= p.clock() * 1000
+        if over and p.tenant(migration.tenant_id).route.user_pool_id == pool_id:
+            found.append(migration.migration_id)
+    return found
 
 
 def coverage(p: Portability, migration: Migration) -> IdentityCoverage:
@@ -233,7 +267,11 @@ def finish_identity(p: Portability, migration: Migration, say: Callable[[str], N
     key = _write_notify_list(p, migration, waiting)
     close_way(p, migration, source_pool, pool_id)
     say(f"{len(waiting)} users have to set a password: s3://{p.config.report_bucket}/{key}")
-    return IdentityFinish(imported, created, len(waiting), key, coverage(p, migration))
+    done = IdentityFinish(imported, created, len(waiting), key, coverage(p, migration))
+    p.store.note(
+        migration.migration_id, {"identity_finish": done.to_json(), "identity_coverage": done.coverage.to_json()}
+    )
+    return done
 
 
 def return_identity(p: Portability, migration: Migration, say: Callable[[str], None]) -> int:
@@ -282,7 +320,7 @@ def remove_identity(p: Portability, migration: Migration, say: Callable[[str], N
 
 def _moves(migration: Migration) -> bool:
     """Whether users move: they don't between two pooled tiers."""
-    return Tier(migration.notes["source"]["tier"]).silo or Tier(migration.request["target_tier"]).silo
+    return source_tier(migration).silo or target_tier(migration).silo
 
 
 def _both(p: Portability, migration: Migration) -> tuple[dict[str, User], dict[str, User]]:
@@ -294,31 +332,61 @@ def _both(p: Portability, migration: Migration) -> tuple[dict[str, User], dict[s
     return source, target
 
 
-def _check_source(p: Portability, pool_id: str, moving: Iterable[User]) -> None:
-    if user_pools.described(p, pool_id).get("UsernameAttributes"):
-        raise IdentityIncomplete(
-            f"expected the users of {pool_id} to have names, found a pool where Cognito makes them up; they would change with the pool"
-        )
+def _obstacles(p: Portability, migration: Migration, moving: list[User]) -> Iterator[str]:
+    shared = not target_tier(migration).silo
+    for name in (FUNCTION, IMPORT_ROLE, *((POOLED_POOL, POOLED_CLIENT) if shared else ())):
+        try:
+            setting(p, name)
+        except IdentityIncomplete as error:
+            yield str(error)
+            if name in (POOLED_POOL, POOLED_CLIENT):
+                return
+    source_pool = migration.notes["source"]["user_pool_id"]
+    if user_pools.described(p, source_pool).get("UsernameAttributes"):
+        yield f"in {source_pool} Cognito makes up the users' names: they would change with the pool"
     federated = [user.name for user in moving if user.status == "EXTERNAL_PROVIDER"]
     if federated:
-        raise IdentityIncomplete(
-            f"expected users with passwords in {pool_id}, found {len(federated)} of another identity provider "
-            f"({', '.join(federated[:_MOST_NAMES])}); connect the provider to the target pool, and remove them here"
+        yield (
+            f"{len(federated)} users of {source_pool} log in by another identity provider ({', '.join(federated[:_MOST_NAMES])}): "
+            "connect it to the target pool, and remove them here"
         )
+    yield from _obstacles_in_shared(p, migration, moving) if shared else _obstacles_in_own(p, migration)
+
+
+def _obstacles_in_own(p: Portability, migration: Migration) -> Iterator[str]:
+    for pool_id, made_by in _pools_of(p, migration.tenant_id).items():
+        if made_by != migration.migration_id:
+            yield (
+                f"there is a user pool {silo_pool_name(migration.tenant_id)} ({pool_id}) that this migration has not made; if nobody needs "
+                "it, delete it"
+            )
+
+
+def _obstacles_in_shared(p: Portability, migration: Migration, moving: list[User]) -> Iterator[str]:
+    """Also user names that another user there has, or of a tenant on its way there; and those that nobody could tell whose they are."""
+    pool_id = setting(p, POOLED_POOL)
+    client = user_pools.described_client(p, pool_id, setting(p, POOLED_CLIENT))
+    for claim in user_pools.writable_claims(client):
+        yield f"users could write {claim} by the app client {client['ClientId']}: take it from what that may write"
+    if user_pools.TYPED_LOGIN not in client.get("ExplicitAuthFlows", []):
+        yield f"the app client {client['ClientId']} lacks {user_pools.TYPED_LOGIN}: Cognito sees no passwords that could be taken along"
+    others = {tenant: row for tenant, row in ways(p, pool_id).items() if tenant != migration.tenant_id}
+    mapped = _mapped_names(p, migration.tenant_id)
+    for each in moving:
+        there = user_pools.user(p, pool_id, each.name)
+        if there and (there.attributes.get(TENANT_CLAIM), there.origin) != (migration.tenant_id, each.origin):
+            yield f"the user name {each.name} is taken in {pool_id}"
+        for tenant, row in others.items():
+            if user_pools.user(p, row["sourcePool"]["S"], each.name):
+                yield f"the user name {each.name} is also one of tenant {tenant}, which is on its way to {pool_id}"
+        if each.name not in mapped:
+            yield f"the user {each.name} is not in {TENANT_USERS}, which tells the function whose it is"
 
 
 def _own_pool(p: Portability, migration: Migration, source_pool: str, source_client: str) -> tuple[str, str]:
     """The pool and client of a tenant of its own."""
-    there = _pools_of(p, migration.tenant_id)
-    mine = [pool_id for pool_id, made_by in there.items() if made_by == migration.migration_id]
-    if there.keys() - mine:
-        raise IdentityIncomplete(
-            f"tenant {migration.tenant_id}: expected no user pool {silo_pool_name(migration.tenant_id)}, found {there}, which this "
-            "migration has not made; if nobody needs it, delete it"
-        )
-    if mine:
-        pool_id = mine[0]
-    else:
+    pool_id = _pool_made(p, migration)
+    if pool_id is None:
         tags = user_pools.described(p, source_pool).get("UserPoolTags") or {}
         pool_id = user_pools.make_pool_like(
             p, silo_pool_name(migration.tenant_id), source_pool, {**tags, MADE_BY: migration.migration_id}
@@ -337,43 +405,18 @@ def _pools_of(p: Portability, tenant_id: str) -> dict[str, str]:
     }
 
 
-def _shared_pool(p: Portability, migration: Migration, source_pool: str, moving: list[User]) -> tuple[str, str]:
-    """The pool and client that all pooled tenants share, if the tenant's users can move there as they are."""
+def _pool_made(p: Portability, migration: Migration) -> str | None:
+    """The pool that this migration has made already."""
+    made = _pools_of(p, migration.tenant_id).items()
+    return next((pool_id for pool_id, made_by in made if made_by == migration.migration_id), None)
+
+
+def _shared_pool(p: Portability, migration: Migration, source_pool: str, source_client: str) -> tuple[str, str]:
+    """The pool and client that all pooled tenants share; the client shows the users' ids afterwards."""
     pool_id, client_id = setting(p, POOLED_POOL), setting(p, POOLED_CLIENT)
-    client = user_pools.described_client(p, pool_id, client_id)
-    faults = [f"users could write {claim} by its app client" for claim in user_pools.writable_claims(client)]
-    if user_pools.TYPED_LOGIN not in client.get("ExplicitAuthFlows", []):
-        faults.append(
-            f"its app client lacks {user_pools.TYPED_LOGIN}: Cognito sees no passwords that could be taken along"
-        )
-    faults += _taken_names(p, migration, source_pool, pool_id, moving)
-    if faults:
-        raise IdentityIncomplete(
-            f"tenant {migration.tenant_id}: expected the pool {pool_id} to be able to take its users, found {len(faults)} reasons against: "
-            f"{'; '.join(faults[:_MOST_NAMES])}"
-        )
     user_pools.ensure_attributes(p, source_pool, pool_id)
-    readable = client.get("ReadAttributes", [])
-    if readable and not set(user_pools.OWN_CLAIMS) <= set(readable):
-        user_pools.changed_client(p, pool_id, client_id, ReadAttributes=sorted({*readable, *user_pools.OWN_CLAIMS}))
+    user_pools.show_claims(p, pool_id, client_id)
     return pool_id, client_id
-
-
-def _taken_names(
-    p: Portability, migration: Migration, source_pool: str, pool_id: str, moving: list[User]
-) -> Iterable[str]:
-    """User names that another user of the pool has, or of a tenant on its way there; and those that nobody could tell whose they are."""
-    others = {tenant: row for tenant, row in ways(p, pool_id).items() if tenant != migration.tenant_id}
-    mapped = _mapped_names(p, migration.tenant_id)
-    for each in moving:
-        there = user_pools.user(p, pool_id, each.name)
-        if there and (there.attributes.get(TENANT_CLAIM), there.origin) != (migration.tenant_id, each.origin):
-            yield f"the user name {each.name} is taken there"
-        for tenant, row in others.items():
-            if row["sourcePool"]["S"] != source_pool and user_pools.user(p, row["sourcePool"]["S"], each.name):
-                yield f"the user name {each.name} is also one of tenant {tenant}, which is on its way there"
-        if each.name not in mapped:
-            yield f"the user {each.name} is not in {TENANT_USERS}"
 
 
 def _mapped_names(p: Portability, tenant_id: str) -> set[str]:
@@ -460,9 +503,8 @@ def _reached_by(attributes: Mapping[str, str]) -> str | None:
 
 def _target_of(p: Portability, migration: Migration) -> str | None:
     """The target's pool, of a migration that ended before it was noted."""
-    if Tier(migration.request["target_tier"]).silo:
-        made = _pools_of(p, migration.tenant_id)
-        return next((pool_id for pool_id, made_by in made.items() if made_by == migration.migration_id), None)
+    if target_tier(migration).silo:
+        return _pool_made(p, migration)
     return setting(p, POOLED_POOL)
 
 

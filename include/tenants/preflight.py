@@ -91,6 +91,7 @@ def _look(p: Portability, migration: Migration) -> Iterator[Finding]:
         yield _look_at_time(migration)
         yield from _look_at_others(p, migration)
         yield _look_at_shape(p, migration)
+        yield _look_at_users(p, migration)
     if target_tier(migration).silo:
         yield from _look_at_quotas(p)
     yield _look_at_evidence(p)
@@ -179,6 +180,19 @@ def _look_at_shape(p: Portability, migration: Migration) -> Finding:
         "what the target's model allows",
         "; ".join(str(each) for each in drift[:5]) or "that",
         "mend the items, or allow it in include/tenants/saas.py",
+    )
+
+
+def _look_at_users(p: Portability, migration: Migration) -> Finding:
+    from include.tenants.identity import identity_obstacles
+
+    faults = identity_obstacles(p, migration)
+    return Finding(
+        "users",
+        not faults,
+        "nothing that keeps them from moving",
+        "; ".join(faults[:5]) or "nothing",
+        "mend the pools, or rename the users",
     )
 
 

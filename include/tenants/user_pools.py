@@ -199,11 +199,6 @@ def make_client_like(p: Portability, pool_id: str, name: str, like: Mapping[str,
     found = client_named(p, pool_id, name)
     if found:
         return found
-    standard = [
-        each["Name"]
-        for each in described(p, pool_id)["SchemaAttributes"]
-        if not each["Name"].startswith(("custom:", "dev:")) and each["Name"] not in {"sub", "identities"}
-    ]
     settings = _taken_over(p, "CreateUserPoolClient", like, _OF_ONE_CLIENT)
     settings["ExplicitAuthFlows"] = sorted(
         {flow for flow in settings.get("ExplicitAuthFlows", []) if flow.startswith("ALLOW_")}
@@ -211,7 +206,7 @@ def make_client_like(p: Portability, pool_id: str, name: str, like: Mapping[str,
     )
     if "COGNITO" in like.get("SupportedIdentityProviders", []):
         settings["SupportedIdentityProviders"] = ["COGNITO"]  # another provider would have to be there first
-    settings["ReadAttributes"] = sorted({*(settings.get("ReadAttributes") or standard), *OWN_CLAIMS})
+    settings["ReadAttributes"] = sorted({*_readable(p, pool_id, like), *OWN_CLAIMS})
     writable = [each for each in settings.pop("WriteAttributes", []) if each not in OWN_CLAIMS]
     return str(
         patiently(
@@ -229,6 +224,14 @@ def make_client_like(p: Portability, pool_id: str, name: str, like: Mapping[str,
     )
 
 
+def show_claims(p: Portability, pool_id: str, client_id: str) -> None:
+    """Let an app client's tokens tell whose its users are, and who."""
+    client = described_client(p, pool_id, client_id)
+    if not set(OWN_CLAIMS) <= set(client.get("ReadAttributes", [])):
+        shown = sorted({*_readable(p, pool_id, client), *OWN_CLAIMS})
+        changed_client(p, pool_id, client_id, ReadAttributes=shown)
+
+
 def writable_claims(client: Mapping[str, Any]) -> list[str]:
     """Which of their own claims users could write by an app client; without a list it writes the standard attributes only."""
     return [claim for claim in OWN_CLAIMS if claim in client.get("WriteAttributes", [])]
@@ -243,6 +246,16 @@ def delete_pool(p: Portability, pool_id: str) -> None:
         patiently(p, cognito.delete_user_pool, UserPoolId=pool_id)
     except cognito.exceptions.ResourceNotFoundException:
         return
+
+
+def _readable(p: Portability, pool_id: str, client: Mapping[str, Any]) -> list[str]:
+    """What an app client's tokens tell: what it was made for, or else the pool's standard attributes."""
+    standard = [
+        each["Name"]
+        for each in described(p, pool_id)["SchemaAttributes"]
+        if not each["Name"].startswith(("custom:", "dev:")) and each["Name"] not in {"sub", "identities"}
+    ]
+    return client.get("ReadAttributes") or standard
 
 
 def _user(row: Mapping[str, Any], attributes: list[dict[str, str]]) -> User:

@@ -80,6 +80,7 @@ def behave(clients: Clients, **how: str) -> str:
 def install() -> None:
     """Make moto behave so; a second call changes nothing."""
     wrap(CodePipelineBackend, "start_pipeline_execution", _starting)
+    wrap(CodePipelineResponse, "start_pipeline_execution", _once_per_token)
     replace(CodePipelineResponse, "get_pipeline_state", _get_pipeline_state)
     wrap(CloudFormationBackend, "delete_stack", _deleting)
 
@@ -93,6 +94,22 @@ def _starting(start: Callable[..., str]) -> Callable[..., str]:
             execution.status = "InProgress"
             threading.Thread(target=_run, args=(execution, pipeline), name="pipeline", daemon=True).start()
         return execution_id
+
+    return started
+
+
+def _once_per_token(start: Callable[[CodePipelineResponse], str]) -> Callable[[CodePipelineResponse], str]:
+    """The same token starts nothing again and gives the same answer."""
+
+    def started(self: CodePipelineResponse) -> str:
+        pipeline = self.codepipeline_backend.pipelines.get(self._get_param("name"))
+        token = self._get_param("clientRequestToken")
+        if pipeline is None or token is None:
+            return start(self)
+        answers: dict[str, str] = pipeline.__dict__.setdefault("answers", {})
+        if token not in answers:
+            answers[token] = start(self)
+        return answers[token]
 
     return started
 

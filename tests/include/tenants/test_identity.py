@@ -9,9 +9,12 @@ from include.local.aws.cognito import function_arn
 from include.tenants import user_pools
 from include.tenants.exceptions import IdentityIncomplete
 from include.tenants.identity import (
+    IMPORT_ROLE,
     check_claims,
     coverage,
     finish_identity,
+    identities_due,
+    identity_obstacles,
     identity_quota,
     port_identity,
     reconcile_groups,
@@ -20,7 +23,7 @@ from include.tenants.identity import (
     silo_pool_name,
 )
 from include.tenants.portability import Portability
-from include.tenants.saas import Tier
+from include.tenants.saas import SETTINGS, TENANT_USERS, Tier
 from include.tenants.user_import import to_csv
 from include.tenants.user_ways import FUNCTION, way, ways
 from tests.include.tenants.conftest import REPORTS
@@ -183,12 +186,12 @@ def test_a_source_where_cognito_makes_up_the_names_is_refused(people):
     made = people.cognito.create_user_pool(PoolName="by-mail", UsernameAttributes=["email"])["UserPool"]["Id"]
     people.route("acme", Tier.BASIC, (made, "any"))
 
-    with pytest.raises(IdentityIncomplete, match="Cognito makes them up"):
+    with pytest.raises(IdentityIncomplete, match="Cognito makes up the users' names"):
         port_identity(people.p, people.plan("acme", Tier.PLATINUM), quiet)
 
 
 def test_a_function_that_is_not_deployed_is_named(people):
-    people.p.clients.dynamodb.delete_item(TableName="ServerlessSaaS-Settings", Key={"settingName": {"S": FUNCTION}})
+    people.p.clients.dynamodb.delete_item(TableName=SETTINGS, Key={"settingName": {"S": FUNCTION}})
     people.add_tenant("acme", Tier.BASIC, "ann")
 
     with pytest.raises(IdentityIncomplete, match=FUNCTION):
@@ -260,7 +263,7 @@ def test_a_name_that_another_tenant_has_is_found_before_anything_is_opened(peopl
     people.add_tenant("acme", Tier.PLATINUM, "ann", "bob")
     people.add_tenant("other", Tier.BASIC, "bob")
 
-    with pytest.raises(IdentityIncomplete, match="the user name bob is taken there"):
+    with pytest.raises(IdentityIncomplete, match="the user name bob is taken in"):
         port_identity(people.p, people.plan("acme", Tier.STANDARD), quiet)
 
     assert not ways(people.p, people.pooled[0])
@@ -321,6 +324,31 @@ def on_its_way_back(there):
     }
     request = {**there.request, "target_tier": Tier.BASIC.value}
     return replace(there, migration_id="back", request=request, notes={"source": source})
+
+
+def test_what_keeps_users_from_moving_is_told_without_changing_anything(people):
+    people.add_tenant("acme", Tier.PLATINUM, "ann", "bob")
+    people.add_tenant("other", Tier.BASIC, "bob")
+    for name in (FUNCTION, IMPORT_ROLE):
+        people.p.clients.dynamodb.delete_item(TableName=SETTINGS, Key={"settingName": {"S": name}})
+    people.p.clients.dynamodb.delete_item(
+        TableName=TENANT_USERS, Key={"tenantId": {"S": "acme"}, "userName": {"S": "ann"}}
+    )
+    user_pools.changed_client(people.p, *people.pooled, ExplicitAuthFlows=["ALLOW_REFRESH_TOKEN_AUTH"])
+    before = pool(people, people.pooled[0])
+
+    faults = "\n".join(identity_obstacles(people.p, people.plan("acme", Tier.STANDARD)))
+
+    for expected in (
+        FUNCTION,
+        IMPORT_ROLE,
+        "user name bob is taken",
+        "user ann is not in",
+        "lacks ALLOW_USER_PASSWORD",
+    ):
+        assert expected in faults
+    assert pool(people, people.pooled[0]) == before
+    assert not ways(people.p, people.pooled[0])
 
 
 # who can write what
@@ -488,6 +516,25 @@ def test_it_does_not_finish_before_the_switch(people):
         finish_identity(people.p, migration, quiet)
 
     assert people.names(migration.notes["identity"]["user_pool_id"]) == []
+
+
+def test_those_are_due_whose_deadline_has_passed_after_the_switch(people):
+    for tenant_id, days in (("early", 1), ("late", 90), ("unswitched", 1)):
+        people.add_tenant(tenant_id, Tier.PLATINUM, f"user-{tenant_id}")
+        migration = port(people, tenant_id, Tier.STANDARD, identity_days=days)
+        if tenant_id != "unswitched":
+            switched(people, migration)
+    tomorrow = Portability(people.p.clients, people.p.config, clock=lambda: people.p.clock() + 25 * 3600)
+
+    assert identities_due(people.p) == []
+    assert identities_due(people.p, "late") == ["move-late"]
+    assert identities_due(people.p, "unswitched") == []
+    assert identities_due(tomorrow) == ["move-early"]
+    finish_identity(tomorrow, people.p.store.load("move-early"), quiet)
+    assert identities_due(tomorrow) == []
+    noted = people.p.store.load("move-early").notes
+    assert noted["identity_coverage"]["missing"] == 0
+    assert noted["identity_finish"]["imported"] == 1
 
 
 def test_the_last_tenant_on_its_way_takes_the_trigger_off(people):

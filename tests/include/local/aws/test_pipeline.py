@@ -86,6 +86,17 @@ def test_leaves_a_stack_that_is_there(clients):
     assert after["StackId"] == before["StackId"]
 
 
+def test_the_same_token_starts_nothing_again(clients):
+    first, again, other = (
+        clients.codepipeline.start_pipeline_execution(name=PIPELINE, clientRequestToken=token)["pipelineExecutionId"]
+        for token in ("one", "one", "two")
+    )
+
+    assert first == again != other
+    summaries = clients.codepipeline.list_pipeline_executions(pipelineName=PIPELINE)["pipelineExecutionSummaries"]
+    assert [each["pipelineExecutionId"] for each in summaries].count(first) == 1
+
+
 def test_several_executions_at_once_make_each_stack_once(clients):
     want_stack(clients, "hasty")
 
