@@ -11,7 +11,7 @@ import sys
 import time
 
 from include.local.environment import load_secrets
-from include.local.layout import DEFAULT_PORTS, Layout
+from include.local.layout import DEFAULT_PORTS, SAAS_ITEMS, Layout
 from include.local.restart import restart as restart_part
 from include.local.start import ensure_up
 from include.local.supervisor import FAILED, PlatformError, State, describe_death, stand_ins, stop, supervise
@@ -37,7 +37,8 @@ def print_access(layout: Layout, state: State) -> None:
 
 def up(layout: Layout, args: argparse.Namespace) -> int:
     """Start the platform, or say that it runs."""
-    state, started = ensure_up(layout, tickit=args.tickit, no_login=os.environ.get("NO_LOGIN") == "1")
+    no_login = os.environ.get("NO_LOGIN") == "1"
+    state, started = ensure_up(layout, tickit=args.tickit, no_login=no_login, saas_items=args.saas_items)
     if not started:
         print("Already running.")
     print_access(layout, state)
@@ -86,7 +87,7 @@ def serve(layout: Layout, args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # else a container's first process ignores it
     children = {
         name: subprocess.Popen([*command, *(["--host", args.host] if name in DEFAULT_PORTS else [])])
-        for name, command in stand_ins(layout, DEFAULT_PORTS, args.tickit).items()
+        for name, command in stand_ins(layout, DEFAULT_PORTS, args.tickit, args.saas_items).items()
     }
     try:
         while True:
@@ -176,6 +177,9 @@ def main(argv: list[str] | None = None) -> int:
                 default="full",
                 help="size of the data an empty Aurora gets",
             )
+            command.add_argument(
+                "--saas-items", type=int, default=SAAS_ITEMS, help="items of each of the local SaaS's tenants"
+            )
         if name == "serve":
             command.add_argument("--host", default="127.0.0.1", help="address to listen on; in a container 0.0.0.0")
         if name == "mwaa-options":
@@ -199,11 +203,12 @@ def main(argv: list[str] | None = None) -> int:
     hidden = commands.add_parser("supervise")
     hidden.add_argument("--run-id", required=True)
     hidden.add_argument("--tickit", required=True)
+    hidden.add_argument("--saas-items", type=int, required=True)
     args = parser.parse_args(argv)
     layout = Layout()
     try:
         if args.command == "supervise":
-            return supervise(layout, args.run_id, args.tickit)
+            return supervise(layout, args.run_id, args.tickit, args.saas_items)
         exit_status: int = args.function(layout, args)
         return exit_status
     except PlatformError as error:

@@ -9,8 +9,18 @@ from pathlib import Path
 
 from include.platform.paths import PROJECT_ROOT
 
-DEFAULT_PORTS = {"aws": 4566, "zero-etl": 4567, "catalog": 4568, "batch-gateway": 4569, "api-server": 8080}
+DEFAULT_PORTS = {
+    "aws": 4566,
+    "zero-etl": 4567,
+    "catalog": 4568,
+    "batch-gateway": 4569,
+    "saas": 4570,
+    "api-server": 8080,
+}
 """The ports `airflow_settings.yaml` names; another free one is taken where these are in use."""
+
+SAAS_ITEMS = 10_000
+"""Items of each of the local SaaS's tenants, unless somebody asks for fewer."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from include.local.layout import SAAS_ITEMS
 from include.local.supervisor import (
     FAILED,
     RUNNING,
@@ -45,7 +46,7 @@ def follow(layout: Layout, state: State) -> State:
         time.sleep(0.2)
 
 
-def ensure_up(layout: Layout, *, tickit: str, no_login: bool) -> tuple[State, bool]:
+def ensure_up(layout: Layout, *, tickit: str, no_login: bool, saas_items: int = SAAS_ITEMS) -> tuple[State, bool]:
     """The running platform, started if need be; second: whether this call started it."""
     state = State.load(layout)
     if state and state.alive and state.phase in {STARTING, RUNNING}:
@@ -57,7 +58,7 @@ def ensure_up(layout: Layout, *, tickit: str, no_login: bool) -> tuple[State, bo
             )
         return (state if state.phase == RUNNING else follow(layout, state)), False
     print("Starting the local platform")
-    launched = launch(layout, tickit=tickit, no_login=no_login)
+    launched = launch(layout, tickit=tickit, no_login=no_login, saas_items=saas_items)
     try:
         return follow(layout, launched), True
     except KeyboardInterrupt:  # the supervisor has a session of its own and would go on

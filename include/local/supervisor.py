@@ -24,7 +24,7 @@ import psutil
 import requests
 
 from include.local.environment import BUCKET, airflow_environment, load_secrets, without_foreign
-from include.local.layout import DEFAULT_PORTS, Layout
+from include.local.layout import DEFAULT_PORTS, SAAS_ITEMS, Layout
 from include.local.processes import end, end_all, free_port, is_alive, marked_environment
 from include.platform.airflow_api import AirflowApi, HttpAirflowApi, trigger_dag
 from include.platform.paths import PROJECT_ROOT
@@ -123,12 +123,14 @@ def answers(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
         return None
 
 
-def stand_ins(layout: Layout, ports: Mapping[str, int], tickit: str) -> dict[str, list[str]]:
+def stand_ins(layout: Layout, ports: Mapping[str, int], tickit: str, saas_items: int) -> dict[str, list[str]]:
     """The command of each stand-in, by the part's name."""
-    aws = ["--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET]
+    aws_url = f"http://127.0.0.1:{ports['aws']}"
+    tenants = ["--saas-items", str(saas_items), "--saas-url", f"http://127.0.0.1:{ports['saas']}"]
+    aws = ["--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET, *tenants]
     zero_etl = ["--port", str(ports["zero-etl"]), "--home", str(layout.aurora), "--zero-etl", str(layout.zero_etl)]
     catalog = ["--port", str(ports["catalog"]), "--home", str(layout.catalog)]
-    clusters = ["--home", str(layout.spark), "--aws", f"http://127.0.0.1:{ports['aws']}"]
+    clusters = ["--home", str(layout.spark), "--aws", aws_url]
     gateway = [sys.executable, "-m", "include.local.batch_gateway"]
     return {
         "aws": [sys.executable, "-m", "include.local.aws", *aws],
@@ -136,20 +138,23 @@ def stand_ins(layout: Layout, ports: Mapping[str, int], tickit: str) -> dict[str
         "zero-etl": [sys.executable, "-m", "include.local.aurora", *zero_etl, "--tickit", tickit],
         "spark-operator": [*gateway, "operator", *clusters],
         "batch-gateway": [*gateway, "gateway", *clusters, "--port", str(ports["batch-gateway"])],
+        "saas": [sys.executable, "-m", "include.local.saas", "--port", str(ports["saas"]), "--aws", aws_url],
     }
 
 
 class Supervisor:
     """Runs the parts; one object in one process."""
 
-    def __init__(self, layout: Layout, state: State, *, tickit: str, environ: dict[str, str]) -> None:
+    def __init__(
+        self, layout: Layout, state: State, *, tickit: str, environ: dict[str, str], saas_items: int = SAAS_ITEMS
+    ) -> None:
         self.layout = layout
         self.state = state
         self.environ = environ
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.stopping = False
         ports = state.ports
-        self.stand_ins = stand_ins(layout, ports, tickit)
+        self.stand_ins = stand_ins(layout, ports, tickit, saas_items)
         airflow = [sys.executable, "-m", "airflow"]
         self.commands: dict[str, list[str]] = {
             **self.stand_ins,
@@ -250,7 +255,8 @@ class Supervisor:
         self.start(*self.stand_ins, "migrate")
         self.wait_for("creating Airflow's database", lambda: self.state.parts["migrate"].status == "done")
         self.start("api-server", "scheduler", "dag-processor", "triggerer")
-        self.wait_for("starting the AWS stand-in", lambda: self._http_ready("aws"))
+        self.wait_for("starting the AWS stand-in with the local SaaS's items", lambda: self._http_ready("aws"))
+        self.wait_for("starting the local SaaS", lambda: self._http_ready("saas"))
         self.wait_for("starting the catalog stand-in", lambda: self._http_ready("catalog"))
         self.wait_for("starting the Spark gateway", lambda: self._http_ready("batch-gateway"))
         self.wait_for("starting the Spark operator", lambda: self._told_ready("spark-operator"))
@@ -356,7 +362,7 @@ def _finished(api: AirflowApi, dag_id: str, run_id: str) -> bool:
     return bool(state == "success")
 
 
-def launch(layout: Layout, *, tickit: str, no_login: bool) -> State:
+def launch(layout: Layout, *, tickit: str, no_login: bool, saas_items: int = SAAS_ITEMS) -> State:
     """Start a detached supervisor and return its first state.
 
     Raises:
@@ -365,10 +371,10 @@ def launch(layout: Layout, *, tickit: str, no_login: bool) -> State:
     layout.root.mkdir(parents=True, exist_ok=True)
     with (layout.root / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two commands at once, the second finds what the first has started
-        return _launch(layout, tickit=tickit, no_login=no_login)
+        return _launch(layout, tickit, no_login, saas_items)
 
 
-def _launch(layout: Layout, *, tickit: str, no_login: bool) -> State:
+def _launch(layout: Layout, tickit: str, no_login: bool, saas_items: int) -> State:
     before = State.load(layout)
     if before and before.alive:
         raise PlatformError(f"already up (supervisor {before.supervisor_pid}); see `make status`")
@@ -386,7 +392,10 @@ def _launch(layout: Layout, *, tickit: str, no_login: bool) -> State:
     layout.logs.mkdir(parents=True, exist_ok=True)
     with (layout.logs / "supervisor.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "include.local", "supervise", "--run-id", state.run_id, "--tickit", tickit],
+            [
+                *(sys.executable, "-m", "include.local", "supervise", "--run-id", state.run_id),
+                *("--tickit", tickit, "--saas-items", str(saas_items)),
+            ],
             cwd=PROJECT_ROOT,
             env=environ,
             stdin=subprocess.PIPE,
@@ -401,7 +410,7 @@ def _launch(layout: Layout, *, tickit: str, no_login: bool) -> State:
     return state
 
 
-def supervise(layout: Layout, run_id: str, tickit: str) -> int:
+def supervise(layout: Layout, run_id: str, tickit: str, saas_items: int) -> int:
     """Body of the supervisor process."""
     sys.stdin.read()
     state = State.load(layout)
@@ -409,7 +418,7 @@ def supervise(layout: Layout, run_id: str, tickit: str) -> int:
         raise PlatformError(
             f"expected the state of run {run_id} in {layout.state_file}, found another; run `make up` again"
         )
-    return Supervisor(layout, state, tickit=tickit, environ=dict(os.environ)).run()
+    return Supervisor(layout, state, tickit=tickit, environ=dict(os.environ), saas_items=saas_items).run()
 
 
 def stop(layout: Layout) -> State | None:

@@ -59,13 +59,16 @@ class Trial:
 
 
 @contextmanager
-def trial_platform(folder: Path, *, tickit: str, options: Mapping[str, str] | None = None) -> Iterator[Trial]:
+def trial_platform(
+    folder: Path, *, tickit: str, options: Mapping[str, str] | None = None, saas_items: int = 100
+) -> Iterator[Trial]:
     """Start a platform in ``folder`` and stop it afterwards.
 
     Args:
         folder: holds all its state; kept, so that logs can be read.
         tickit: size of the source data: full, small or none.
         options: environment variables (``AIRFLOW__…``) that differ from the laptop's.
+        saas_items: items of each of the local SaaS's tenants.
 
     Raises:
         PlatformError: it did not start.
@@ -73,7 +76,7 @@ def trial_platform(folder: Path, *, tickit: str, options: Mapping[str, str] | No
     layout = Layout(folder)
     try:
         with _environment(options or {}):
-            state = launch(layout, tickit=tickit, no_login=False)
+            state = launch(layout, tickit=tickit, no_login=False, saas_items=saas_items)
         state = follow(layout, state)
         api = platform_api(layout, state)
         yield Trial(layout, state, api, Runs(layout, api), Aurora(layout.aurora))

@@ -1,4 +1,7 @@
-"""Runs the AWS stand-in: ``python -m include.local.aws --port P --home DIR``. Its state is in memory only."""
+"""Runs the AWS stand-in: ``python -m include.local.aws --port P --home DIR``. Its state is in memory only.
+
+With ``--saas-items`` the local SaaS is in it before it is ready; the passwords of its users are in the folder then.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--bucket", action="append", default=[], help="S3 bucket to make before it is ready; repeatable"
     )
+    parser.add_argument("--saas-items", type=int, help="items per tenant of the local SaaS; without it there is none")
+    parser.add_argument(
+        "--saas-url",
+        default=f"http://127.0.0.1:{DEFAULT_PORTS['saas']}",
+        help="where the SaaS's application answers, without a path",
+    )
     options = parser.parse_args(arguments)
     options.home.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(options.home)  # moto spools large objects to temporary files
@@ -33,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     stop = told_to_stop()
     make_buckets(options.bucket)
+    if options.saas_items is not None:
+        from include.local.saas.preload import preload
+
+        preload(options.saas_items, options.saas_url, options.home)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     print(f"ready on http://{options.host}:{server.server_port}", flush=True)
     stop.wait()

@@ -15,18 +15,26 @@ from include.platform.paths import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 @contextmanager
-def trial_aws(buckets: Iterable[str] = ()) -> Iterator[str]:
+def trial_aws(buckets: Iterable[str] = (), *, saas_items: int | None = None, home: Path | None = None) -> Iterator[str]:
     """Serve AWS with these S3 buckets and yield the endpoint's URL.
+
+    Args:
+        buckets: to make.
+        saas_items: items per tenant of the local SaaS; None: no SaaS.
+        home: folder of the passwords of the SaaS's users and of large objects; None: one of its own, gone afterwards.
 
     Raises:
         RuntimeError: it did not start.
     """
     wanted = [word for bucket in buckets for word in ("--bucket", bucket)]
-    with tempfile.TemporaryDirectory(prefix="aws-") as home:
-        command = [sys.executable, "-m", "include.local.aws", "--port", "0", "--home", home, *wanted]
+    if saas_items is not None:
+        wanted += ["--saas-items", str(saas_items)]
+    with tempfile.TemporaryDirectory(prefix="aws-") as own:
+        command = [sys.executable, "-m", "include.local.aws", "--port", "0", "--home", str(home or own), *wanted]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT) as process:
             assert process.stdout
             try:

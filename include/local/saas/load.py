@@ -3,27 +3,34 @@
 Most keys are written once and never again, so that a lost write stays lost; some are deleted later; a few hot ones are written again and
 again with growing values. Each key belongs to one writer, which waits for each answer. A key whose last write got no answer is not
 written again: that write may still be on its way.
+
+``python -m include.local.saas.load --tenant T --seconds N --journal FILE`` does it over HTTP, as a process of its own.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
+import sys
 import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.saas.api import NEW_SUFFIXES, TABLES, Application, Found, Page, Written
 from include.local.saas.errors import ApiError, Fenced, NotFound, Unclear
 from include.local.saas.items import told_owner
 from include.local.saas.journal import Entry, Journal, Told
 from include.local.saas.judge import VALUE
+from include.local.serving import told_to_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from include.tenants.clients import Clients
 
@@ -254,6 +261,11 @@ class Load:
     def __exit__(self, *_: object) -> None:
         """End."""
         self.stop()
+
+    @property
+    def broken(self) -> bool:
+        """Whether a client has broken off; `stop` tells why."""
+        return bool(self._errors)
 
     def writes(self, tenant_id: str) -> int:
         """How many writes have been acknowledged so far."""
@@ -492,3 +504,45 @@ def _no_answer(error: Exception) -> bool:
 def _body(tenant: str, table: str, value: int) -> dict[str, Any]:
     mark = {"Product": "sku", "Order": "orderName"}[table]
     return {mark: f"{tenant}/load", VALUE: str(value)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Load tenants over HTTP for some time, or until SIGTERM; then print what their clients saw, as JSON."""
+    from include.local.saas.client import HttpApi
+    from include.local.saas.clients import clients_at
+    from include.local.saas.logins import LOGINS, login_of
+
+    parser = argparse.ArgumentParser(prog="python -m include.local.saas.load", description=main.__doc__)
+    parser.add_argument("--url", default=f"http://127.0.0.1:{DEFAULT_PORTS['saas']}", help="of the application")
+    parser.add_argument("--aws", default=f"http://127.0.0.1:{DEFAULT_PORTS['aws']}", help="of the AWS stand-in")
+    parser.add_argument("--tenant", action="append", required=True, help="whose clients to be; repeatable")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--journal", type=Path, required=True, help="file to write down what the clients were told")
+    parser.add_argument("--logins", type=Path, default=Layout().aws / LOGINS, help="the users' passwords")
+    parser.add_argument("--writers", type=int, default=2, help="threads per tenant")
+    parser.add_argument("--readers", type=int, default=1, help="threads per tenant")
+    parser.add_argument("--pause", type=float, default=0.02, help="seconds between two requests of a thread")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    logins = {tenant: login_of(options.logins, tenant) for tenant in options.tenant}
+    stop = told_to_stop()
+    load = Load(
+        [HttpApi(options.url, clients_at(options.aws), logins)],
+        options.tenant,
+        journal=options.journal,
+        seed=options.seed,
+        writers=options.writers,
+        readers=options.readers,
+        pause=options.pause,
+    )
+    with load:
+        print("ready", flush=True)
+        end = time.monotonic() + options.seconds
+        while not (stop.wait(0.2) or load.broken) and time.monotonic() < end:
+            pass
+    print(json.dumps({tenant: load.figures(tenant).to_json() for tenant in options.tenant}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from include.local.aws.pipeline import make_pipeline
 from include.local.saas.account import make_account
 from include.local.saas.items import seeded_items
+from include.local.saas.logins import user_names
 from include.local.saas.placing import place_by_batches
 from include.local.saas.stacks import (
     POOLED_USERS,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from include.tenants.clients import Clients
 
 ITEMS_PER_TENANT: Final = 10_000
-_USERS: Final = 2
-"""Of a tenant, beside its admin."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +151,6 @@ def _register(clients: Clients, tenant: SeedTenant, route: Route) -> None:
             }
         ),
     )
-
-
-def user_names(tenant_id: str) -> list[str]:
-    """A tenant's users; the first is its admin."""
-    return [f"tenant-admin-{tenant_id}", *(f"{tenant_id}-user-{number}" for number in range(1, _USERS + 1))]
 
 
 def _make_users(clients: Clients, tenant: SeedTenant, pool_id: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from include.local.processes import end_all, marked_environment, marked_processe
 from include.local.supervisor import FAILED, RUNNING, STARTING, STOPPED, Part, State
 from include.platform.paths import PROJECT_ROOT
 
-PORTS = {"aws": 4566, "zero-etl": 4567, "catalog": 4568, "batch-gateway": 4569, "api-server": 8080}
+PORTS = {"aws": 4566, "zero-etl": 4567, "catalog": 4568, "batch-gateway": 4569, "saas": 4570, "api-server": 8080}
 NO_PID = 2**22 + 1
 """Above the highest process id of Linux."""
 
@@ -222,8 +222,8 @@ def test_serve_ends_with_its_stand_ins_when_it_is_told_to(tmp_path):
     """As `docker stop` tells it; here on free ports."""
     code = (
         "from include.local import __main__ as command\n"
-        "command.DEFAULT_PORTS = {'aws': 0, 'zero-etl': 0, 'catalog': 0, 'batch-gateway': 0}\n"
-        "raise SystemExit(command.main(['serve', '--tickit', 'none']))\n"
+        "command.DEFAULT_PORTS = {'aws': 0, 'zero-etl': 0, 'catalog': 0, 'batch-gateway': 0, 'saas': 0}\n"
+        "raise SystemExit(command.main(['serve', '--tickit', 'none', '--saas-items', '0']))\n"
     )
     run_id = f"serve-{tmp_path.name}"
     path = os.pathsep.join([str(PROJECT_ROOT), str(PROJECT_ROOT / "plugins")])
@@ -237,7 +237,7 @@ def test_serve_ends_with_its_stand_ins_when_it_is_told_to(tmp_path):
     )
     try:
         ready = 0
-        while ready < 3:
+        while ready < 5:
             line = process.stdout.readline()
             assert line, "serve ended before its stand-ins were ready"
             ready += "ready on" in line

@@ -8,7 +8,7 @@ from include.local.environment import airflow_environment, connection_variables,
 from include.local.layout import Layout
 from include.platform.airflow_settings import load_airflow_settings
 
-PORTS = {"aws": 14566, "zero-etl": 14567, "catalog": 14568, "batch-gateway": 14569, "api-server": 18080}
+PORTS = {"aws": 14566, "zero-etl": 14567, "catalog": 14568, "batch-gateway": 14569, "saas": 14570, "api-server": 18080}
 
 
 def test_connections_are_rendered_for_this_machine(project_root, tmp_path):

@@ -26,7 +26,7 @@ PART = "spark-operator"
 def supervisor(tmp_path, monkeypatch):
     """One whose loop runs beside the test, with a part that can be told from its log."""
     monkeypatch.setenv("DATA_PLATFORM_LOCAL_DIR", str(tmp_path))
-    ports = {"aws": 1, "zero-etl": 2, "catalog": 4, "batch-gateway": 5, "api-server": 3}
+    ports = {"aws": 1, "zero-etl": 2, "catalog": 4, "batch-gateway": 5, "saas": 6, "api-server": 3}
     me = psutil.Process()
     state = State(uuid.uuid4().hex, me.pid, me.create_time(), phase=RUNNING, ports=ports)
     made = Supervisor(Layout(tmp_path), state, tickit="none", environ={**os.environ, MARKER: state.run_id})

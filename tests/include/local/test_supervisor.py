@@ -21,7 +21,8 @@ CRASH = [sys.executable, "-c", "import sys; print('no space left on device', flu
 @pytest.fixture
 def supervisor(tmp_path):
     state = State(
-        run_id=uuid.uuid4().hex, ports={"aws": 1, "zero-etl": 2, "catalog": 4, "batch-gateway": 5, "api-server": 3}
+        run_id=uuid.uuid4().hex,
+        ports={"aws": 1, "zero-etl": 2, "catalog": 4, "batch-gateway": 5, "saas": 6, "api-server": 3},
     )
     made = Supervisor(Layout(tmp_path), state, tickit="none", environ={**os.environ, MARKER: state.run_id})
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -7,11 +7,14 @@ import sys
 
 import pytest
 
+from include.local.aws.trial import trial_aws
 from include.local.saas.account import EVIDENCE_BUCKET, SIGNING_KEY
 from include.local.saas.api import Application, key_of
+from include.local.saas.clients import clients_at
 from include.local.saas.items import seeded_items, told_owner
+from include.local.saas.logins import LOGINS, login_of, user_names
 from include.local.saas.placing import place_by_batches
-from include.local.saas.seed import SEEDS, SeedTenant, seed, user_names
+from include.local.saas.seed import SEEDS, SeedTenant, seed
 from include.local.saas.stacks import log_groups
 from include.tenants.items import size
 from include.tenants.keys import owner_of, shard_ids
@@ -209,6 +212,7 @@ _PLACE = """
 import json, sys, threading
 from include.local.aws.server import make_aws_server
 from include.local.saas.clients import clients_at
+from include.local.saas.logins import LOGINS, login_of, user_names
 from include.local.saas.placing import place_by_batches, place_directly
 from include.local.saas.seed import SeedTenant, seed
 from include.tenants.saas import DATA_TABLES, Tier
@@ -254,3 +258,20 @@ def test_what_a_batch_leaves_unprocessed_is_written(clients, new_tenant):
     pairs = [(table.name(tenant_id, Tier.BASIC), item) for table, item in seeded_items(tenant_id, 30)]
     assert place_by_batches(Reluctant(), pairs) == 30
     assert len(all_of(clients, tenant_id, Tier.BASIC)) == 30
+
+
+def test_a_stand_in_that_is_ready_has_the_tenants_in_it_and_their_passwords_beside_it(tmp_path):
+    with trial_aws(saas_items=30, home=tmp_path) as url:
+        clients = clients_at(url)
+        for tenant in SEEDS:
+            assert len(all_of(clients, tenant.tenant_id, tenant.tier)) == 30
+            login = login_of(tmp_path / LOGINS, tenant.tenant_id)
+            route = Tenant.from_item(row(clients, TENANTS, tenantId=tenant.tenant_id)).route
+            assert clients.cognito.initiate_auth(
+                ClientId=route.app_client_id,
+                AuthFlow="USER_PASSWORD_AUTH",
+                AuthParameters={"USERNAME": login.user, "PASSWORD": login.password},
+            )["AuthenticationResult"]
+        again = seed(clients, items_per_tenant=30, api_url="http://127.0.0.1:4570")
+        assert again.passwords == {}
+        assert len(all_of(clients, "curio", Tier.BASIC)) == 30
