@@ -119,8 +119,8 @@ def archive(p: Portability, migration: Migration) -> dict[str, Any]:
     """
     s3, bucket = p.clients.s3, p.config.evidence_bucket
     parts = documents(p, migration)
-    _check_bucket(s3, bucket)
-    key_id, algorithm = _signing_key(p)
+    check_bucket(s3, bucket)
+    key_id, algorithm = signing_key(p)
     until = _locked_until(p, migration)
     there = _latest(s3, bucket, prefix(migration) + MANIFEST)
     if there is None:
@@ -145,7 +145,7 @@ def archive(p: Portability, migration: Migration) -> dict[str, Any]:
         _put(s3, bucket, prefix(migration) + _signature_name(manifest), signature, until)
         there = _put(s3, bucket, prefix(migration) + MANIFEST, manifest, until)
     manifest, _ = _read(s3, bucket, prefix(migration) + MANIFEST, there)
-    found = {
+    found: dict[str, Any] = {
         "uri": f"s3://{bucket}/{prefix(migration)}{MANIFEST}",
         "version": there,
         # a version put over it later must not hide the good one
@@ -184,7 +184,7 @@ def signed_line(manifest: bytes) -> bytes:
 def _verified(p: Portability, migration: Migration, found: Mapping[str, Any]) -> bytes:
     """The manifest, after all that it names was read and found right."""
     s3, bucket = p.clients.s3, p.config.evidence_bucket
-    _check_bucket(s3, bucket)
+    check_bucket(s3, bucket)
     base = prefix(migration)
     manifest, until = _read(s3, bucket, base + MANIFEST, found["version"])
     # the signature first: nothing that the manifest says counts before
@@ -233,7 +233,7 @@ def _check_signature(p: Portability, migration: Migration, key_id: str, manifest
     kms = p.clients.kms
     problem = ""
     try:
-        algorithm = _signing_key(p, key_id)[1]
+        algorithm = signing_key(p, key_id)[1]
         answer = kms.verify(
             KeyId=key_id,
             Message=signed_line(manifest),
@@ -253,8 +253,12 @@ def _check_signature(p: Portability, migration: Migration, key_id: str, manifest
         )
 
 
-def _signing_key(p: Portability, key: str | None = None) -> tuple[str, str]:
-    """The key's ARN, which an alias that is moved later doesn't change, and the algorithm."""
+def signing_key(p: Portability, key: str | None = None) -> tuple[str, str]:
+    """The key's ARN, which an alias that is moved later doesn't change, and the algorithm.
+
+    Raises:
+        EvidenceInvalid: it doesn't sign.
+    """
     wanted = key or p.config.signing_key
     from botocore.exceptions import ClientError
 
@@ -271,7 +275,12 @@ def _signing_key(p: Portability, key: str | None = None) -> tuple[str, str]:
     return str(found["Arn"]), offered[0]
 
 
-def _check_bucket(s3: Any, bucket: str) -> None:
+def check_bucket(s3: Any, bucket: str) -> None:
+    """See that the bucket locks objects.
+
+    Raises:
+        EvidenceInvalid: it does not.
+    """
     from botocore.exceptions import ClientError
 
     try:

@@ -117,13 +117,8 @@ def deprovision(p: Portability, migration: Migration, tier: Tier, say: Callable[
     names = [table.name(tenant_id, tier) for table in DATA_TABLES]
     for name in names:
         _refuse_unless_empty(p, name)
-    row = p.clients.dynamodb.delete_item(
-        TableName=STACKS,
-        Key={"tenantId": {"S": tenant_id}},
-        ConditionExpression="attribute_not_exists(tenantId) OR stackName = :stack",
-        ExpressionAttributeValues={":stack": {"S": stack}},
-        ReturnValues="ALL_OLD",
-    ).get("Attributes")
+    row = _delete_mapping(p, tenant_id, stack)
+    _let_end(p, migration)
     there = _described(p, stack)
     if there is not None:
         _detach_plan(p, stack, tier)
@@ -132,7 +127,7 @@ def deprovision(p: Portability, migration: Migration, tier: Tier, say: Callable[
         _delete_stack(p, stack)
     unwatched = observability.unwatch(p, stack)
     say(f"stack {stack} is gone, with {', '.join(names)}")
-    return {"stack": stack, "deleted": there is not None, "mapping_row": row is not None, **unwatched}
+    return {"stack": stack, "deleted": there is not None, "mapping_row": row, **unwatched}
 
 
 def _put_mapping(p: Portability, tenant_id: str, stack: str) -> None:
@@ -150,6 +145,37 @@ def _put_mapping(p: Portability, tenant_id: str, stack: str) -> None:
             raise ProvisioningFailed(
                 f"stack mapping of tenant {tenant_id}: expected none or {stack}, found {found}; somebody else has put it there"
             ) from None
+
+
+def _delete_mapping(p: Portability, tenant_id: str, stack: str) -> bool:
+    """Delete the row, so that no later execution makes the stack again; a row of another stack stays."""
+    dynamodb = p.clients.dynamodb
+    try:
+        answer = dynamodb.delete_item(
+            TableName=STACKS,
+            Key={"tenantId": {"S": tenant_id}},
+            ConditionExpression="attribute_not_exists(tenantId) OR stackName = :stack",
+            ExpressionAttributeValues={":stack": {"S": stack}},
+            ReturnValues="ALL_OLD",
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return False
+    return "Attributes" in answer
+
+
+def _let_end(p: Portability, migration: Migration) -> None:
+    """Wait for the migration's execution of the pipeline: it may have read the row before that was deleted."""
+    execution = p.store.load(migration.migration_id).notes.get(EXECUTION_NOTE)
+    end = p.clock() + p.config.provisioning_minutes * 60
+    pause = _FIRST_PAUSE
+    while execution is not None and _status(p, execution)[0] in {"InProgress", "Stopping"}:
+        if p.clock() > end:
+            raise ProvisioningFailed(
+                f"{PIPELINE}: expected execution {execution} to end before its stack is removed, found it still under way; stop it, and "
+                "clear this task"
+            )
+        p.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
 def _by_pipeline(p: Portability, migration: Migration, stack: str, say: Callable[[str], None]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from include.local.aws.pipeline import behave, make_pipeline
 from include.local.saas.seed import SeedTenant, seed
+from include.tenants.archive import archive
 from include.tenants.saas import DATA_TABLES, TENANTS, Tier
 from include.tenants.states import State
 
@@ -41,6 +42,20 @@ def put_tenant(clients, tenant_id, tier, *, epoch=0, api_key="key-of-the-tier"):
     clients.dynamodb.put_item(TableName=TENANTS, Item=row)
 
 
+def planned_as_it_is(p, tenant_id, target="Platinum", *, migration_id="m-1"):
+    """The migration of a seeded tenant, from where it is."""
+    tenant = p.tenant(tenant_id)
+    source = {
+        "tier": tenant.route.tier.value,
+        "user_pool_id": tenant.route.user_pool_id,
+        "app_client_id": tenant.route.app_client_id,
+        "api_url": tenant.route.api_url,
+        "epoch": tenant.epoch,
+    }
+    notes = {"source": source}
+    return planned(p, tenant_id, tenant.route.tier, target, migration_id=migration_id, notes=notes)
+
+
 def planned(p, tenant_id, source="Basic", target="Platinum", *, migration_id="m-1", notes=None):
     source, target = Tier(source), Tier(target)
     tables = [
@@ -59,7 +74,7 @@ def planned(p, tenant_id, source="Basic", target="Platinum", *, migration_id="m-
             "epoch": 0,
         },
     }
-    request = {"tenant_id": tenant_id, "target_tier": target.value}
+    request = {"tenant_id": tenant_id, "target_tier": target.value, "identity_days": 30}
     return p.store.plan(migration_id, tenant_id, request, noted | (notes or {}), by="test")
 
 
@@ -72,7 +87,7 @@ def led_to(p, migration, outcome, notes=None):
     return migration
 
 
-def seeded(clients, *tenants, items=0):
+def seeded(clients, *tenants, items=0, users=False):
     """The application with these tenants, each an id and a tier, as its own deployment makes it; the pipeline too."""
     make_pipeline(clients, SAAS)
     behave(clients, seconds="0", fails="false")
@@ -81,9 +96,30 @@ def seeded(clients, *tenants, items=0):
         items_per_tenant=items,
         api_url=SAAS,
         tenants=[SeedTenant(tenant_id, Tier(tier)) for tenant_id, tier in tenants],
-        users=False,
+        users=users,
     )
 
 
 def silent(text):
     """Say nothing."""
+
+
+def routed(p, tenant_id, tier, pool=None):
+    """Send the tenant there, as a switch does."""
+    values = {":tier": {"S": Tier(tier).value}, ":one": {"N": "1"}, ":dedicated": {"S": str(Tier(tier).silo).lower()}}
+    update = "SET tenantTier = :tier, dedicatedTenancy = :dedicated"
+    if pool:
+        update += ", userPoolId = :pool"
+        values[":pool"] = {"S": pool}
+    p.clients.dynamodb.update_item(
+        TableName=TENANTS,
+        Key={"tenantId": {"S": tenant_id}},
+        UpdateExpression=f"{update} ADD routeEpoch :one",
+        ExpressionAttributeValues=values,
+    )
+
+
+def archived(p, migration, outcome):
+    """The migration, led to its outcome and with its evidence locked away for real."""
+    done = led_to(p, p.store.load(migration.migration_id), outcome)
+    return p.store.transition(done, State.ARCHIVED, {"archive": archive(p, done)}, by="test")

@@ -229,6 +229,32 @@ def test_a_silo_is_not_removed_while_it_holds_items(p, tenant):
     assert mapping(p, tenant)
 
 
+def test_a_stack_that_is_being_made_is_waited_for_and_removed(p, tenant):
+    behave(p.clients, seconds="3")
+    migration = planned(p, tenant)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(seconds):
+        raise Killed
+
+    with pytest.raises(Killed):
+        provision(dataclasses.replace(p, sleep=killed), migration, silent)
+    assert deprovision(p, migration, Tier.PLATINUM, silent)["deleted"]
+    execution = p.store.load("m-1").notes["pipeline_execution"]
+    found = p.clients.codepipeline.get_pipeline_execution(pipelineName=PIPELINE, pipelineExecutionId=execution)
+    assert found["pipelineExecution"]["status"] == "Succeeded"
+    assert f"Product-{tenant}" not in p.clients.dynamodb.list_tables()["TableNames"]
+
+
+def test_a_mapping_row_of_another_stack_stays(p, tenant):
+    row = {"tenantId": {"S": tenant}, "stackName": {"S": "stack-elsewhere"}}
+    p.clients.dynamodb.put_item(TableName=STACKS, Item=row)
+    assert not deprovision(p, planned(p, tenant), Tier.PLATINUM, silent)["mapping_row"]
+    assert mapping(p, tenant) == row
+
+
 def test_the_pooled_stack_is_never_removed(p, tenant):
     with pytest.raises(MigrationConflict, match="which is everybody's"):
         deprovision(p, planned(p, tenant), Tier.PREMIUM, silent)

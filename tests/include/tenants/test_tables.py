@@ -29,7 +29,7 @@ def test_a_silos_table_is_protected_and_says_whose_it_is(silo):
     found = harden(silo, PRODUCTS, "Product-acme", "acme", source)
     assert found.protected
     assert found.tags == wanted_tags(source, "acme") == {"application": "serverless-saas", "TenantId": "acme"}
-    with pytest.raises(silo.clients.dynamodb.exceptions.ClientError, match="protected against deletion"):
+    with pytest.raises(silo.clients.dynamodb.exceptions.ClientError, match="DeletionProtectionEnabled"):
         silo.clients.dynamodb.delete_table(TableName="Product-acme")
     assert harden(silo, PRODUCTS, "Product-acme", "acme", source) == found
 

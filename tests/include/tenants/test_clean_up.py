@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+
+import pytest
+
+from include.local.saas.tables import make_data_tables
+from include.tenants import clean_up, user_pools
+from include.tenants.archive import archive
+from include.tenants.clean_up import remove_items, remove_leftovers
+from include.tenants.exceptions import EvidenceInvalid, IdentityIncomplete, MigrationConflict
+from include.tenants.identity import finish_identity, port_identity
+from include.tenants.keys import shard_ids
+from include.tenants.resources import mirror_observability, provision
+from include.tenants.saas import DATA_TABLES, STACKS
+from include.tenants.states import State
+from include.tenants.streams import arm
+from tests.include.tenants.histories import (
+    archived,
+    led_to,
+    planned,
+    planned_as_it_is,
+    put_tenant,
+    routed,
+    seeded,
+    silent,
+)
+
+_NUMBER = itertools.count()
+
+
+@pytest.fixture
+def tenant():
+    """An id of its own, and its evidence's place: what is locked away stays."""
+    return f"clean-{next(_NUMBER)}"
+
+
+@pytest.fixture
+def p(portability):
+    seeded(portability.clients)
+    return portability
+
+
+def put(p, table_name, tenant_id, *, each=3):
+    """Items in all ten partitions."""
+    sort_key = next(table.sort_key for table in DATA_TABLES if table_name.startswith(table.prefix))
+    for shard_id in shard_ids(tenant_id):
+        for number in range(each):
+            item = {"shardId": {"S": shard_id}, sort_key: {"S": f"{number:04}"}, "note": {"S": "x"}}
+            p.clients.dynamodb.put_item(TableName=table_name, Item=item)
+
+
+def count(p, table_name, tenant_id):
+    return sum(
+        p.clients.dynamodb.query(
+            TableName=table_name,
+            KeyConditionExpression="shardId = :shard",
+            ExpressionAttributeValues={":shard": {"S": shard_id}},
+            Select="COUNT",
+        )["Count"]
+        for shard_id in shard_ids(tenant_id)
+    )
+
+
+def archived_now(p, migration):
+    return p.store.transition(migration, State.ARCHIVED, {"archive": archive(p, migration)}, by="test")
+
+
+def names(side):
+    return [f"Product-{side}", f"Order-{side}"]
+
+
+def over(p, tenant, outcome, source="Basic", target="Platinum"):
+    """A migration that is archived, of a tenant without users, and items on both sides."""
+    put_tenant(p.clients, tenant, target if outcome is State.COMPLETE else source, epoch=1)
+    make_data_tables(p.clients.dynamodb, tenant)
+    planned(p, tenant, source, target, migration_id=f"m-{tenant}")
+    for name in (*names("pooled"), *names(tenant)):
+        put(p, name, tenant)
+    return archived(p, p.store.load(f"m-{tenant}"), outcome)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "source", "target", "goes"),
+    [
+        (State.COMPLETE, "Basic", "Platinum", "pooled"),
+        (State.COMPLETE, "Platinum", "Basic", "silo"),
+        (State.ROLLED_BACK, "Basic", "Platinum", "silo"),
+        (State.ROLLED_BACK, "Platinum", "Basic", "pooled"),
+        (State.ABORTED, "Basic", "Platinum", "silo"),
+        (State.ABORTED, "Platinum", "Basic", "pooled"),
+    ],
+)
+def test_only_the_side_that_the_tenant_left_is_emptied(p, tenant, outcome, source, target, goes):
+    migration = over(p, tenant, outcome, source, target)
+    gone, stays = (names("pooled"), names(tenant)) if goes == "pooled" else (names(tenant), names("pooled"))
+    assert remove_items(p, migration, gone, silent) == {gone[0]: 30, gone[1]: 30}
+    assert [count(p, name, tenant) for name in gone] == [0, 0]
+    assert [count(p, name, tenant) for name in stays] == [30, 30]
+    assert remove_items(p, migration, gone, silent) == {gone[0]: 0, gone[1]: 0}
+
+
+def test_tables_of_the_other_side_are_refused(p, tenant):
+    migration = over(p, tenant, State.COMPLETE)
+    for wrong in (f"Order-{tenant}", "ServerlessSaaS-TenantDetails"):
+        with pytest.raises(MigrationConflict, match=f"expected tables of its source .*, found {wrong}"):
+            remove_items(p, migration, ["Product-pooled", wrong], silent)
+    assert count(p, "Product-pooled", tenant) == 30
+
+
+def test_neighbours_keep_every_item(p, tenant):
+    """Their ids begin, or end, like the tenant's; `clean-…-1` is also a partition's key."""
+    neighbours = [f"{tenant}-1", f"{tenant}-2", f"{tenant}0", tenant[:-1], f"x-{tenant}", tenant.upper()]
+    migration = over(p, tenant, State.COMPLETE)
+    for each in neighbours:
+        put(p, "Product-pooled", each, each=1)
+    strange = {"shardId": {"S": f"{tenant}-11"}, "productId": {"S": "of nobody"}}
+    p.clients.dynamodb.put_item(TableName="Product-pooled", Item=strange)
+    remove_items(p, migration, names("pooled"), silent)
+    assert [count(p, "Product-pooled", each) for each in neighbours] == [10] * len(neighbours)
+    assert p.clients.dynamodb.get_item(TableName="Product-pooled", Key=strange)["Item"] == strange
+
+
+def test_nothing_is_deleted_without_evidence(p, tenant):
+    put_tenant(p.clients, tenant, "Platinum", epoch=1)
+    make_data_tables(p.clients.dynamodb, tenant)
+    migration = led_to(p, planned(p, tenant, migration_id=f"m-{tenant}"), State.COMPLETE)
+    put(p, "Product-pooled", tenant)
+    for remove in (
+        lambda: remove_items(p, migration, names("pooled"), silent),
+        lambda: remove_leftovers(p, migration, silent),
+    ):
+        with pytest.raises(MigrationConflict, match="expected it to be ARCHIVED, found COMPLETE"):
+            remove()
+    lying = p.store.transition(migration, State.ARCHIVED, {"archive": {}}, by="test")
+    with pytest.raises(EvidenceInvalid, match="found no archive"):
+        remove_leftovers(p, lying, silent)
+    assert count(p, "Product-pooled", tenant) == 30
+
+
+def test_nothing_is_deleted_when_the_evidence_is_not_what_was_signed(p, tenant):
+    migration = over(p, tenant, State.COMPLETE)
+    found = migration.notes["archive"]
+    p.store.note(migration.migration_id, {"archive": found | {"sha256": "0" * 64}})
+    with pytest.raises(EvidenceInvalid, match="nothing was deleted"):
+        remove_leftovers(p, migration, silent)
+    assert count(p, "Product-pooled", tenant) == 30
+
+
+@pytest.mark.parametrize("outcome", [State.COMPLETE, State.ROLLED_BACK])
+def test_nothing_is_deleted_where_the_tenant_is_served(p, tenant, outcome):
+    migration = over(p, tenant, outcome)
+    routed(p, tenant, "Basic" if outcome is State.COMPLETE else "Platinum")
+    gone = names("pooled") if outcome is State.COMPLETE else names(tenant)
+    with pytest.raises(MigrationConflict, match="expected it to be served from"):
+        remove_items(p, migration, gone, silent)
+    assert [count(p, name, tenant) for name in gone] == [30, 30]
+
+
+def test_a_tenant_that_moves_while_its_items_are_deleted_loses_no_more(p, tenant, monkeypatch):
+    migration = over(p, tenant, State.COMPLETE)
+    put(p, "Order-pooled", tenant, each=30)
+    transact, calls = clean_up.transact, []
+
+    def moving(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            routed(p, tenant, "Basic")
+        return transact(*args, **kwargs)
+
+    monkeypatch.setattr(clean_up, "transact", moving)
+    with pytest.raises(
+        MigrationConflict, match="its route or the migration changed; 98 were deleted, the rest was not"
+    ):
+        remove_items(p, migration, names("pooled"), silent)
+    assert count(p, "Order-pooled", tenant) == 300 - 98
+    assert count(p, "Product-pooled", tenant) == 30
+
+
+def test_killed_at_any_batch_it_goes_on(p, tenant, monkeypatch):
+    migration = over(p, tenant, State.COMPLETE)
+    put(p, "Order-pooled", tenant, each=30)
+    transact = clean_up.transact
+
+    class Killed(BaseException):
+        pass
+
+    for at in (1, 2, 1):
+        calls = []
+
+        def killed(*args, calls=calls, at=at, **kwargs):
+            calls.append(1)
+            transact(*args, **kwargs)
+            if len(calls) == at:
+                raise Killed  # after the write, before its count
+
+        with monkeypatch.context() as patch:
+            patch.setattr(clean_up, "transact", killed)
+            with pytest.raises(Killed):
+                remove_items(p, migration, names("pooled"), silent)
+    remove_items(p, migration, names("pooled"), silent)
+    assert [count(p, name, tenant) for name in names("pooled")] == [0, 0]
+    assert [count(p, name, tenant) for name in names(tenant)] == [30, 30]
+
+
+# everything that is left behind
+
+
+def whole(p, tenant, tier, target, outcome, *, finish=True):
+    """A migration of a tenant with users and items, made by the steps, and archived."""
+    seeded(p.clients, (tenant, tier), items=60, users=True)
+    migration_id = f"m-{tenant}"
+    migration = planned_as_it_is(p, tenant, target, migration_id=migration_id)
+    p.store.note(migration_id, {"resources": provision(p, migration, silent)})
+    mirror_observability(p, migration)
+    p.store.note(migration_id, {"identity": port_identity(p, migration, silent)})
+    migration = p.store.load(migration_id)
+    armed = {}
+    for table in migration.notes["tables"]:
+        for side in ("source", "target"):
+            armed[table[side]] = arm(p, table[side]).to_json()
+        for item in p.clients.dynamodb.scan(TableName=table["source"])["Items"]:
+            if item["shardId"]["S"] in shard_ids(tenant):
+                p.clients.dynamodb.put_item(TableName=table["target"], Item=item)
+    p.store.note(migration_id, {"armed": armed})
+    if outcome is State.COMPLETE:
+        routed(p, tenant, target, migration.notes["identity"]["user_pool_id"])
+        if finish:
+            finish_identity(p, migration, silent)
+    return archived(p, migration, outcome)
+
+
+def stream(p, name):
+    return (
+        p.clients.dynamodb.describe_table(TableName=name)["Table"].get("StreamSpecification", {}).get("StreamEnabled")
+    )
+
+
+def tables(p):
+    return p.clients.dynamodb.list_tables()["TableNames"]
+
+
+def users_of(p, pool_id, tenant):
+    return [user.name for user in user_pools.users(p, pool_id, tenant)]
+
+
+def pool_ids(p):
+    return {pool["Id"] for pool in user_pools.pools(p)}
+
+
+def mapping(p, tenant):
+    return "Item" in p.clients.dynamodb.get_item(TableName=STACKS, Key={"tenantId": {"S": tenant}})
+
+
+def test_after_a_move_to_a_silo_nothing_of_the_tenant_is_left_in_the_pool(p, tenant):
+    seeded(p.clients, (f"{tenant}-1", "Standard"), items=60, users=True)
+    migration = whole(p, tenant, "Basic", "Platinum", State.COMPLETE)
+    pooled = migration.notes["source"]["user_pool_id"]
+    removed = remove_leftovers(p, migration, silent)
+    assert (removed["side"], removed["users"]) == ("source", 3)
+    assert sum(removed["items"].values()) == 60
+    assert set(removed["streams"]) == {*names("pooled"), *names(tenant)}
+    assert sum(count(p, name, tenant) for name in names("pooled")) == 0
+    assert sum(count(p, name, tenant) for name in names(tenant)) == 60
+    assert sum(count(p, name, f"{tenant}-1") for name in names("pooled")) == 60
+    assert users_of(p, pooled, tenant) == []
+    assert len(users_of(p, pooled, f"{tenant}-1")) == len(users_of(p, p.tenant(tenant).route.user_pool_id, tenant)) == 3
+    assert mapping(p, tenant)
+    again = remove_leftovers(p, migration, silent)
+    assert (again["users"], sum(again["items"].values()), again["streams"]) == (0, 0, [])
+
+
+def test_after_a_move_to_the_pool_the_silo_is_gone(p, tenant):
+    migration = whole(p, tenant, "Platinum", "Premium", State.COMPLETE)
+    silo_pool = migration.notes["source"]["user_pool_id"]
+    removed = remove_leftovers(p, migration, silent)
+    assert removed["stack"]["deleted"]
+    assert sum(removed["items"].values()) == 60
+    assert not set(names(tenant)) & set(tables(p))
+    assert silo_pool not in pool_ids(p)
+    assert not mapping(p, tenant)
+    assert sum(count(p, name, tenant) for name in names("pooled")) == 60
+    assert not stream(p, "Product-pooled")
+    assert remove_leftovers(p, migration, silent)["stack"]["deleted"] is False
+
+
+@pytest.mark.parametrize("outcome", [State.ABORTED, State.ROLLED_BACK])
+def test_what_was_made_for_a_move_that_did_not_happen_is_gone(p, tenant, outcome):
+    migration = whole(p, tenant, "Basic", "Platinum", outcome)
+    made = migration.notes["identity"]["user_pool_id"]
+    removed = remove_leftovers(p, migration, silent)
+    assert removed["side"] == "target"
+    assert removed["stack"]["deleted"]
+    assert made not in pool_ids(p)
+    assert not set(names(tenant)) & set(tables(p))
+    assert sum(count(p, name, tenant) for name in names("pooled")) == 60
+    assert len(users_of(p, migration.notes["source"]["user_pool_id"], tenant)) == 3
+    assert not stream(p, "Order-pooled")
+
+
+def test_users_who_may_still_come_over_keep_everything_in_place(p, tenant):
+    migration = whole(p, tenant, "Basic", "Platinum", State.COMPLETE, finish=False)
+    with pytest.raises(IdentityIncomplete, match="finish_tenant_identity"):
+        remove_leftovers(p, migration, silent)
+    assert sum(count(p, name, tenant) for name in names("pooled")) == 60
+    assert len(users_of(p, migration.notes["source"]["user_pool_id"], tenant)) == 3
+    assert stream(p, "Product-pooled")
+
+
+@pytest.mark.parametrize("at", ["remove_identity", "remove_items", "deprovision"])
+def test_killed_between_any_two_steps_it_goes_on(p, tenant, monkeypatch, at):
+    migration = whole(p, tenant, "Basic", "Platinum", State.ABORTED)
+    step = getattr(clean_up, at)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args, **kwargs):
+        step(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clean_up, at, killed)
+        with pytest.raises(Killed):
+            remove_leftovers(p, migration, silent)
+    remove_leftovers(p, migration, silent)
+    assert not set(names(tenant)) & set(tables(p))
+    assert not mapping(p, tenant)
+    assert not stream(p, "Product-pooled")
+
+
+def test_an_abort_before_the_copy_deletes_no_item_of_the_target(p, tenant):
+    """What is there then is what the preflight refused: nobody has copied it."""
+    seeded(p.clients, (tenant, "Platinum"), items=20)
+    planned_as_it_is(p, tenant, "Basic", migration_id=f"m-{tenant}")
+    put(p, "Product-pooled", tenant)
+    migration = p.store.load(f"m-{tenant}")
+    for state in (State.PREFLIGHT, State.ABORTED):
+        migration = p.store.transition(migration, state, by="test")
+    migration = archived_now(p, migration)
+    assert "items" not in remove_leftovers(p, migration, silent)
+    assert count(p, "Product-pooled", tenant) == 30
+
+
+def test_an_abort_before_anything_was_made_removes_nothing(p, tenant):
+    seeded(p.clients, (tenant, "Basic"), items=20)
+    planned_as_it_is(p, tenant, migration_id=f"m-{tenant}")
+    p.clients.dynamodb.put_item(
+        TableName=STACKS, Item={"tenantId": {"S": tenant}, "stackName": {"S": f"stack-{tenant}"}}
+    )
+    migration = archived_now(p, p.store.transition(p.store.load(f"m-{tenant}"), State.ABORTED, by="test"))
+    assert remove_leftovers(p, migration, silent) == {"outcome": "ABORTED", "side": "target"}
+    assert mapping(p, tenant)
+
+
+def test_between_two_pooled_tiers_there_is_nothing_to_remove(p, tenant):
+    seeded(p.clients, (tenant, "Basic"), items=20)
+    planned_as_it_is(p, tenant, "Premium", migration_id=f"m-{tenant}")
+    routed(p, tenant, "Premium")
+    migration = archived(p, p.store.load(f"m-{tenant}"), State.COMPLETE)
+    assert remove_leftovers(p, migration, silent) == {"outcome": "COMPLETE", "side": "source"}
+    assert sum(count(p, name, tenant) for name in names("pooled")) == 20
+
+
+def test_a_stream_that_another_migration_needs_stays(p, tenant):
+    migration = whole(p, tenant, "Basic", "Platinum", State.ABORTED)
+    put_tenant(p.clients, f"{tenant}-b", "Basic")
+    other = planned(p, f"{tenant}-b", migration_id=f"m-{tenant}-b")
+    remove_leftovers(p, migration, silent)
+    assert stream(p, "Product-pooled")
+    # the last one switches it off, although it did not switch it on
+    late = archived(p, other, State.ABORTED)
+    assert set(clean_up._disable_streams(p, late, silent)) == set(names("pooled"))
+    assert not stream(p, "Product-pooled")
+
+
+def test_the_applications_own_stream_stays(p, tenant):
+    specification = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    p.clients.dynamodb.update_table(TableName="Product-pooled", StreamSpecification=specification)
+    later = dataclasses.replace(p, clock=lambda: time.time() + 60)
+    migration = over(later, tenant, State.ABORTED)
+    assert clean_up._disable_streams(p, migration, silent) == []
+    assert stream(p, "Product-pooled")
