@@ -105,6 +105,25 @@ def evaluate(
     return denied or next((each for each in decisions if not each.allowed), decisions[-1])
 
 
+def wanted_values(policies: Iterable[Mapping[str, Any]], key: str) -> list[str]:
+    """All values that conditions of the policies compare a key with."""
+    found: dict[str, None] = {}
+    for policy in policies:
+        for _, statement in _statements(policy):
+            for keys in statement.get("Condition", {}).values():
+                for name, values in keys.items():
+                    if name.lower() == key.lower():
+                        found.update(dict.fromkeys(str(value) for value in _list(values)))
+    return list(found)
+
+
+def likeness(wanted: Iterable[str], value: str) -> tuple[tuple[bool, bool, bool], ...]:
+    """How a value of a key compares with each of `wanted_values`; two of the same likeness are decided alike, whatever the operators."""
+    return tuple(
+        (value == each, value.lower() == each.lower(), _pattern(each).fullmatch(value) is not None) for each in wanted
+    )
+
+
 def _evaluate_all(policies: Sequence[Mapping[str, Any]], action: str, resource: str, context: Context) -> Decision:
     allowed = None
     for policy in policies:

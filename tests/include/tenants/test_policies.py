@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.tenants.policies import PolicyUnclear, evaluate
+from include.tenants.policies import PolicyUnclear, evaluate, likeness, wanted_values
 
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/Product-pooled"
 GET = "dynamodb:GetItem"
@@ -258,3 +258,21 @@ def test_what_is_not_understood_is_refused_even_where_the_statement_is_of_someth
 def test_a_policy_of_another_version_is_refused(version):
     with pytest.raises(PolicyUnclear, match="2012-10-17"):
         evaluate([{"Version": version, "Statement": [allow()]}], GET, TABLE, {})
+
+
+def test_values_of_the_same_likeness_are_decided_alike():
+    """Whatever the operator: that is what lets many tenants be examined at once."""
+    operators = [
+        f"{each}{operator}"
+        for each in ("ForAllValues:", "ForAnyValue:")
+        for operator in ("StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringLike", "StringNotLike")
+    ]
+    values = ["a-1", "A-1", "a-*", "a-2", "a-2-1", "b", "B", "a", "a-?", "*"]
+    for operator in operators:
+        for wanted in (["a-1", "a-*"], ["a-?"], ["A-1", "b"], ["*"], [""]):
+            made = policy(allow(**on(operator, "dynamodb:LeadingKeys", *wanted)))
+            kinds = {}
+            for value in values:
+                kind = likeness(wanted_values([made], "DynamoDB:leadingkeys"), value)
+                decision = evaluate([made], GET, TABLE, {"dynamodb:LeadingKeys": [value]}).allowed
+                assert kinds.setdefault(kind, decision) == decision, (operator, wanted, value)
