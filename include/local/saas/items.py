@@ -16,6 +16,8 @@ from include.tenants.saas import ORDERS, PARTITION_KEY, PRODUCTS, DataTable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+MARKS: Final = {PRODUCTS.prefix: "sku", ORDERS.prefix: "orderName"}
+"""The attribute of a table's items that tells whose they are."""
 _NAMES: Final = ("Anvil", "Ladder", "Compass", "Lantern", "Kettle", "Barometer", "Trowel", "Winch")
 _CATEGORIES: Final = ("tools", "garden", "kitchen", "travel", "office")
 _MOST_BYTES: Final = 405_000
@@ -48,8 +50,8 @@ def seeded_items(
 
 def told_owner(item: Mapping[str, Any]) -> str | None:
     """The tenant that an item, in Python values, says it was made for; None if it says nothing."""
-    mark = item.get("sku") or item.get("orderName")
-    tenant_id, slash, _ = str(mark or "").partition("/")
+    mark = next((item[name] for name in MARKS.values() if name in item), "")
+    tenant_id, slash, _ = str(mark).partition("/")
     return tenant_id if slash else None
 
 

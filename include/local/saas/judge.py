@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from include.local.saas.api import TABLES, key_of
-from include.local.saas.items import told_owner
+from include.local.saas.items import MARKS, told_owner
 from include.local.saas.journal import Entry, Told, entries
 from include.tenants.keys import MARKER, owner_of, shard_ids
-from include.tenants.saas import PARTITION_KEY, TENANTS, Tenant
+from include.tenants.saas import DATA_TABLES, PARTITION_KEY, TENANTS, Tenant
 from include.tenants.transactions import plain
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ Item = dict[str, Any]
 VALUE: Final = "note"
 """The attribute that carries an entry's value."""
 _MOST_EXAMPLES: Final = 20
+_LOOKED_AT: Final = frozenset({VALUE, *MARKS.values(), PARTITION_KEY, *(table.sort_key for table in DATA_TABLES)})
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,9 @@ def _value(item: Mapping[str, Any] | None) -> int | None:
 
 
 class Contents:
-    """Tenants' items as they are in the tables where the tenants are; each tenant is read once, when it is first asked for.
+    """Tenants' items as they are in the tables where the tenants are, with the attributes that are looked at here.
+
+    Each tenant is read once, when it is first asked for.
 
     Args:
         clients: of AWS.
@@ -186,7 +189,8 @@ class Contents:
                         KeyConditionExpression=f"{PARTITION_KEY} = :shard",
                         ExpressionAttributeValues={":shard": {"S": shard_id}},
                     ):
-                        for item in map(plain, page["Items"]):
+                        for raw in page["Items"]:
+                            item = plain({name: value for name, value in raw.items() if name in _LOOKED_AT})
                             if not item[table.sort_key].startswith(MARKER):
                                 found[table.prefix, key_of(table, item)] = item
             self._known[tenant_id] = found

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.saas.api import NEW_SUFFIXES, TABLES, Application, Found, Page, Written
 from include.local.saas.errors import ApiError, Fenced, NotFound, Unclear
-from include.local.saas.items import told_owner
+from include.local.saas.items import MARKS, told_owner
 from include.local.saas.journal import Entry, Journal, Told
 from include.local.saas.judge import VALUE
 from include.local.serving import told_to_stop
@@ -502,8 +502,7 @@ def _no_answer(error: Exception) -> bool:
 
 
 def _body(tenant: str, table: str, value: int) -> dict[str, Any]:
-    mark = {"Product": "sku", "Order": "orderName"}[table]
-    return {mark: f"{tenant}/load", VALUE: str(value)}
+    return {MARKS[table]: f"{tenant}/load", VALUE: str(value)}
 
 
 def main(arguments: list[str] | None = None) -> int:
