@@ -53,9 +53,13 @@ def serve_in_process(application: WSGIApplication) -> None:
 def clients_inside() -> Clients:
     """Clients of the stand-in for code that runs inside it."""
     import boto3
+    from botocore.config import Config
+
+    # a bucket in the host's name would be none that the server answers to
+    by_path = Config(s3={"addressing_style": "path"})
 
     def make(service: str, config: Any) -> Any:
         with STARTING:
-            return boto3.client(service, config=config)
+            return boto3.client(service, config=config.merge(by_path))
 
     return Clients(make)

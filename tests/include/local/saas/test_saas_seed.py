@@ -272,6 +272,7 @@ def test_a_stand_in_that_is_ready_has_the_tenants_in_it_and_their_passwords_besi
                 AuthFlow="USER_PASSWORD_AUTH",
                 AuthParameters={"USERNAME": login.user, "PASSWORD": login.password},
             )["AuthenticationResult"]
+        assert clients.s3.get_object_lock_configuration(Bucket=EVIDENCE_BUCKET)["ObjectLockConfiguration"]
         again = seed(clients, items_per_tenant=30, api_url="http://127.0.0.1:4570")
         assert again.passwords == {}
         assert len(all_of(clients, "curio", Tier.BASIC)) == 30
