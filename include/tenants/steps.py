@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from include.tenants.copying import CopyFigures, Unit
     from include.tenants.portability import Portability
     from include.tenants.store import Migration
+    from include.tenants.verify import Comparison
 
     type Say = Callable[[str], None]
 
@@ -210,16 +211,13 @@ def verify(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migrat
     Raises:
         NotVerified: they differ for good.
     """
-    from include.tenants.verify import compare
-
     migration = p.store.load(migration_id)
     if migration.state is State.PROVISIONED and not moves_data(migration):
         return p.store.transition(migration, State.VERIFIED, by=owner, why="no data moves")
     if migration.state is not State.CATCHING_UP:
         return _past(migration, State.VERIFIED)
     began = p.clock()
-    replicate(p, migration_id, Direction.FORWARD, owner=owner, seconds=RECHECK_SECONDS, say=say)
-    comparison = compare(p, migration, Direction.FORWARD, recheck_seconds=RECHECK_SECONDS, say=say)
+    comparison = _compared(p, migration, Direction.FORWARD, owner=owner, say=say)
     if not comparison.equal:
         raise NotVerified(
             f"migration {migration_id}: expected both sides to be equal behind the replay, found {comparison.summary}. Is the target "
@@ -232,6 +230,22 @@ def verify(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migrat
     )
     notes = {"verification": {"comparison": comparison.to_json(), "expires_at": expires}}
     return p.store.transition(migration, State.VERIFIED, notes, by=owner)
+
+
+def _compared(p: Portability, migration: Migration, direction: Direction, *, owner: str, say: Say) -> Comparison:
+    """Compare both sides while the tenant writes: what differs is looked at again behind the replay, for a while."""
+    from include.tenants.verify import compare, recheck
+
+    name = migration.migration_id
+    replicate(p, name, direction, owner=owner, seconds=RECHECK_SECONDS, say=say)
+    comparison = compare(p, migration, direction, recheck_seconds=0, say=say)
+    end = p.clock() + RECHECK_SECONDS
+    while not comparison.equal and p.clock() < end:
+        # whoever is at the replay goes on; if nobody is, this does it
+        replicate(p, name, direction, owner=owner, seconds=5, say=_silent)
+        comparison = recheck(p, migration, direction, comparison)
+        say(f"looked again at what differed: {comparison.summary}")
+    return comparison
 
 
 def decide(p: Portability, migration_id: str, *, approved: bool, by: str, why: str, at: int) -> Migration:
@@ -310,8 +324,6 @@ def begin_soak(p: Portability, migration_id: str, *, owner: str) -> Migration:
 
 def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
     """End the way back. Both sides are compared once more: what differs now was written to the source behind the application's back."""
-    from include.tenants.verify import compare
-
     migration = p.store.load(migration_id)
     if migration.outcome:
         return migration
@@ -320,8 +332,7 @@ def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
     notes: dict[str, Any] = {}
     beside = []
     if moves_data(migration):
-        replay(p, migration, Direction.REVERSE, owner=owner, seconds=RECHECK_SECONDS, always=True, say=say)
-        comparison = compare(p, migration, Direction.REVERSE, recheck_seconds=RECHECK_SECONDS, say=say)
+        comparison = _compared(p, migration, Direction.REVERSE, owner=owner, say=say)
         notes["after_soak"] = comparison.to_json()
         if not comparison.equal:
             say(f"written behind the application's back since the switch, and left where it is: {comparison.summary}")
