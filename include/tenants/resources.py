@@ -182,9 +182,9 @@ def _by_pipeline(p: Portability, migration: Migration, stack: str, say: Callable
     """Let the pipeline make the stack, and wait for it."""
     codepipeline = p.clients.codepipeline
     execution = p.store.load(migration.migration_id).notes.get(EXECUTION_NOTE)
-    if execution is None or _status(p, execution)[0] in _GIVEN_UP:
-        # 32 to 128 letters, digits and dashes; another one after a failure, which would else be given again
-        token = hashed([migration.migration_id, execution])
+    if execution is None or _in_vain(p, execution, stack):
+        # at most 128 letters, digits and dashes; another one after a failure, which would else be given again
+        token = hashed([migration.tenant_id, migration.migration_id, execution])
         execution = codepipeline.start_pipeline_execution(name=PIPELINE, clientRequestToken=token)[
             "pipelineExecutionId"
         ]
@@ -198,10 +198,10 @@ def _by_pipeline(p: Portability, migration: Migration, stack: str, say: Callable
         found = _finished(p, stack)
         if found is not None and status != "InProgress":
             return found
-        if status in _GIVEN_UP:
+        if status in _GIVEN_UP or (status == "Succeeded" and _in_vain(p, execution, stack)):
             raise ProvisioningFailed(
                 f"{PIPELINE}: expected execution {execution} to make {stack}, found it {status}: {summary or 'see its log'}; mend it and "
-                "clear this task"
+                "clear this task, which starts another"
             )
         if p.clock() > end:
             raise ProvisioningFailed(
@@ -210,6 +210,12 @@ def _by_pipeline(p: Portability, migration: Migration, stack: str, say: Callable
             )
         p.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _in_vain(p: Portability, execution: str, stack: str) -> bool:
+    """Whether an execution is over and has made nothing."""
+    status = _status(p, execution)[0]
+    return status in _GIVEN_UP or (status == "Succeeded" and _described(p, stack) is None)
 
 
 def _status(p: Portability, execution: str) -> tuple[str, str]:

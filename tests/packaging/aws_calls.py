@@ -32,8 +32,29 @@ NOT_CLIENTS = {
     "get_data_source": {"scan._data_source_manager"},  # Soda's
 }
 """What is called like an operation of AWS, and on whom it is none."""
-# A HEAD is a GET to IAM; a list is of the bucket.
-S3_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+NAMED = {
+    "dynamodb": "dynamodb",
+    "streams": "dynamodbstreams",
+    "cognito": "cognito-idp",
+    "apigateway": "apigateway",
+    "codepipeline": "codepipeline",
+    "cloudformation": "cloudformation",
+    "iam": "iam",
+    "logs": "logs",
+    "cloudwatch": "cloudwatch",
+    "kms": "kms",
+}
+"""Services of clients that are called by these names, as attributes of include.tenants.clients.Clients or variables."""
+# A HEAD is a GET to IAM; a list is of the bucket; the lock of a bucket is named differently.
+S3_ACTIONS = {
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
+}
+IAM_PREFIXES = {"monitoring": "cloudwatch"}
+"""Where IAM's name of a service is not the one that requests are signed with."""
+TRANSACTION = ("PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+"""A transaction is authorized by the action of each of its elements."""
 
 
 @cache
@@ -48,9 +69,20 @@ def prefix(service):
     return botocore.session.get_session().get_service_model(service).signing_name
 
 
-def action(service, operation):
+def actions(service, operation):
     name = operations(service)[operation]
-    return f"{prefix(service)}:{S3_ACTIONS.get(name, name) if service == 's3' else name}"
+    named = IAM_PREFIXES.get(prefix(service), prefix(service))
+    if service == "apigateway":  # authorized by the HTTP method
+        model = botocore.session.get_session().get_service_model(service)
+        return [f"{named}:{model.operation_model(name).http['method']}"]
+    if name == "TransactWriteItems":
+        return [f"{named}:{each}" for each in TRANSACTION]
+    return [f"{named}:{S3_ACTIONS.get(name, name) if service == 's3' else name}"]
+
+
+def named_service(receiver):
+    """The service of a client by its name; None if the name tells none."""
+    return NAMED.get(receiver.rpartition(".")[2].lstrip("_"))
 
 
 @dataclass
@@ -166,6 +198,8 @@ def _operations(place, tree, services, functions, own, calls):
         first = literal(node.args[0]) if node.args else None
         if first:
             matching = [service for service in services if first in operations(service)]
+            service = named_service(ast.unparse(getattr(node.func, "value", node.func)))
+            matching = [service] if service in matching else matching
             if matching and getattr(node.func, "attr", getattr(node.func, "id", "")) in {
                 "call",
                 "_call",
@@ -197,7 +231,9 @@ def _attribute(place, node, services, functions, calls):
     if not matching:
         return
     hook = isinstance(node.value, ast.Call) and getattr(node.value.func, "id", None) in HOOKS
-    if CLIENT.search(receiver) or hook:
+    if named_service(receiver) in matching:
+        _one(place, operation, [named_service(receiver)], calls)
+    elif CLIENT.search(receiver) or hook:
         _one(place, operation, matching, calls)
     elif (
         node.attr in functions
@@ -218,4 +254,5 @@ def _one(place, operation, matching, calls):
             f"{place}: {operation} is an operation of {', '.join(matching)}; declare AWS_ACTIONS in the module"
         )
     else:
-        calls.add(action(matching[0], operation), place)
+        for action in actions(matching[0], operation):
+            calls.add(action, place)

@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from include.platform.settings import load_settings
-from tests.packaging.aws_calls import operations, scan
+from tests.packaging.aws_calls import NAMED, operations, scan
 
 NEVER_CALLED_BY_CODE = {"trust.json", "environment.json", "customer-managed-key.json"}
 """What IAM, MWAA itself and the services behind the code's calls need."""
 CODE = {"platform.json", "catalog.json"}
+TENANTS = {"tenant_portability.json"}
+"""Of the role that the connection aws_tenants assumes; only what moves tenants acts as it."""
+LAMBDA = "include/tenants/user_migration.py"
+"""Runs as a function of its own, with the role that deploy/tenants/stack.json gives it."""
 
 ENVIRONMENT = {
     *("airflow:PublishMetrics", "s3:ListAllMyBuckets", "s3:GetObject*", "s3:GetBucket*", "s3:List*"),
@@ -29,9 +33,19 @@ ENVIRONMENT = {
 
 NOT_FROM_CODE = {
     "secretsmanager:GetSecretValue": "the secrets backend of docs/deploy.md, and the Data API for a connection's secret_arn",
+    "sts:AssumeRole": "the connection aws_tenants names the role in extra.role_arn",
     "s3:ListBucket": "S3 answers 403 instead of 404 for a missing object to whoever may not list the bucket; the code reads both apart",
 }
 """Actions that no line of this project's code names."""
+
+NOT_FROM_TENANTS_CODE = {
+    "iam:PassRole": "CreateUserImportJob hands the role over by which Cognito logs the import",
+    "cognito-idp:TagResource": "CreateUserPool with tags",
+    "s3:GetObjectVersion": "GetObject of a version",
+    "s3:GetObjectRetention": "S3 tells an object's lock only to who may see it",
+    "s3:PutObjectRetention": "PutObject with a lock",
+    "s3:ListBucket": "as for the platform",
+}
 
 NO_RESOURCE_LEVEL = {
     "s3:ListAllMyBuckets": "a list of buckets is of no bucket; denied",
@@ -41,9 +55,16 @@ NO_RESOURCE_LEVEL = {
     "redshift-data:DescribeStatement": "statements are no resources; their owner is a condition",
     "redshift-data:GetStatementResult": "as above",
     "redshift-data:CancelStatement": "as above",
+    "dynamodb:ListTables": "a list of tables is of no table",
+    "cognito-idp:ListUserPools": "a list of pools is of no pool",
+    "cognito-idp:CreateUserPool": "a pool that isn't there yet has no name that a policy could know: Cognito makes up its id",
+    "cloudwatch:DescribeAlarms": "alarms are looked for by the beginning of their names",
     "datazone:*": "of DataZone's actions only those on a domain itself name a resource; what may be done in a domain says the domain",
 }
 """Why a statement is on every resource: https://docs.aws.amazon.com/service-authorization/latest/reference/."""
+
+CLIENTS = "".join(f"self._client('{service}')\n" for service in sorted(set(NAMED.values()) | {"redshift-data"}))
+"""A module that makes clients of services whose operations have the same names."""
 
 CONNECTOR = {"get_credentials", "get_cluster_credentials", "get_cluster_credentials_with_iam"}
 CONNECTOR_NEVER = {
@@ -56,7 +77,7 @@ CONNECTOR_NEVER = {
 @pytest.fixture(scope="module")
 def policies(project_root):
     found = {path.name: json.loads(path.read_text()) for path in (project_root / "deploy" / "iam").glob("*.json")}
-    assert set(found) == CODE | NEVER_CALLED_BY_CODE
+    assert set(found) == CODE | TENANTS | NEVER_CALLED_BY_CODE
     return found
 
 
@@ -77,30 +98,83 @@ def granted(policies, names):
     }
 
 
-@pytest.fixture(scope="module")
-def calls(project_root):
+def sources(project_root):
+    """What runs in Airflow, by place."""
     files = [
         path
         for room in ("dags", "include", "plugins")
         for path in sorted((project_root / room).rglob("*.py"))
         if not path.is_relative_to(project_root / "include" / "local")
     ]
-    found = scan({str(path.relative_to(project_root)): path.read_text() for path in files})
+    return {str(path.relative_to(project_root)): path.read_text() for path in files}
+
+
+def moves_tenants(place):
+    return "tenants" in place.split("/")[:-1]
+
+
+@pytest.fixture(scope="module")
+def calls(project_root):
+    found = scan({place: text for place, text in sources(project_root).items() if not moves_tenants(place)})
     assert len(found.actions) > 10
     return found
 
 
-def test_every_aws_call_can_be_told(calls):
+@pytest.fixture(scope="module")
+def tenant_calls(project_root):
+    found = scan(
+        {place: text for place, text in sources(project_root).items() if moves_tenants(place) and place != LAMBDA}
+    )
+    assert len(found.actions) > 50
+    return found
+
+
+def test_every_aws_call_can_be_told(calls, tenant_calls):
     assert calls.unknown == []
+    assert tenant_calls.unknown == []
 
 
-def test_every_aws_call_is_granted(calls, policies):
-    missing = set(calls.actions) - granted(policies, CODE)
-    assert not missing, {each: sorted(calls.actions[each]) for each in missing}
+def test_every_aws_call_is_granted(calls, tenant_calls, policies):
+    for found, names in ((calls, CODE), (tenant_calls, TENANTS)):
+        missing = set(found.actions) - granted(policies, names)
+        assert not missing, {each: sorted(found.actions[each]) for each in missing}
 
 
-def test_nothing_is_granted_that_no_code_calls(calls, policies):
+def test_nothing_is_granted_that_no_code_calls(calls, tenant_calls, policies):
     assert granted(policies, CODE) == set(calls.actions) | set(NOT_FROM_CODE)
+    assert granted(policies, TENANTS) == set(tenant_calls.actions) | set(NOT_FROM_TENANTS_CODE)
+
+
+def test_calls_that_hide_behind_another_function_are_found(tenant_calls):
+    """Else a scan that finds too little would pass."""
+    for action, place in {
+        "dynamodb:ConditionCheckItem": "transactions",
+        "dynamodb:GetRecords": "triggers",
+        "cognito-idp:AdminDisableUser": "identity",
+        "cognito-idp:StartUserImportJob": "user_import",
+        "apigateway:PATCH": "configuration",
+        "iam:ListAttachedRolePolicies": "isolation",
+        "cloudwatch:PutMetricAlarm": "observability",
+        "s3:GetBucketObjectLockConfiguration": "archive",
+    }.items():
+        assert any(place in each for each in tenant_calls.actions[action]), action
+
+
+def test_the_function_of_the_user_migration_may_do_what_it_calls(project_root):
+    stack = json.loads((project_root / "deploy" / "tenants" / "stack.json").read_text())["Resources"]
+    [policy] = stack["UserMigrationRole"]["Properties"]["Policies"]
+    allowed = {action for statement in policy["PolicyDocument"]["Statement"] for action in as_list(statement["Action"])}
+    found = scan({LAMBDA: (project_root / LAMBDA).read_text()})
+    assert found.unknown == []
+    assert allowed == {*found.actions, "logs:CreateLogStream", "logs:PutLogEvents"}
+
+
+def test_nobody_who_moves_tenants_may_delete_evidence(policies):
+    [denied] = [s for _, s in statements(policies, TENANTS) if s["Effect"] == "Deny"]
+    evidence = "arn:aws:s3:::<EVIDENCE_BUCKET>"
+    assert {"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:DeleteBucket"} <= set(denied["Action"])
+    assert set(denied["Resource"]) == {evidence, f"{evidence}/tenants/*"}
+    assert not [action for action in granted(policies, TENANTS) if action.startswith("s3:Delete")]
 
 
 def test_what_the_scan_knows_best_is_among_what_it_finds(calls):
@@ -141,6 +215,13 @@ def test_a_call_that_can_not_be_told_is_a_finding(source, finding):
         ("hook = AwsGenericHook(client_type='datazone')\nself.call('search')", "datazone:Search"),
         ("client = S3Hook().get_conn()\nclient.head_object()", "s3:GetObject"),
         ("AWS_ACTIONS = ('kms:Sign',)", "kms:Sign"),
+        (f"{CLIENTS}p.clients.dynamodb.put_item()", "dynamodb:PutItem"),
+        (f"{CLIENTS}self._dynamodb.transact_write_items()", "dynamodb:ConditionCheckItem"),
+        (f"{CLIENTS}insist(partial(dynamodb.query, **query))", "dynamodb:Query"),
+        (f"{CLIENTS}dynamodb.get_paginator('list_tables')", "dynamodb:ListTables"),
+        (f"{CLIENTS}patiently(p, p.clients.cognito.create_group)", "cognito-idp:CreateGroup"),
+        (f"{CLIENTS}p.clients.apigateway.update_usage_plan()", "apigateway:PATCH"),
+        (f"{CLIENTS}cloudwatch.delete_alarms()", "cloudwatch:DeleteAlarms"),
     ],
 )
 def test_a_call_of_any_service_is_found(source, action):
@@ -199,7 +280,7 @@ def test_every_resource_is_as_narrow_as_the_service_allows(policies):
             assert resource == "*" or not re.fullmatch(r"\*|[a-z-]+[:/]\*", parts[5]), (
                 f"{name}: {resource} is every one of its kind"
             )
-            if resource != "*" and parts[2] not in {"s3", "sqs"}:
+            if resource != "*" and parts[2] not in {"s3", "sqs", "apigateway", "iam"}:
                 assert parts[3:5] == ["<REGION>", "<ACCOUNT>"], f"{name}: {resource}"
 
 

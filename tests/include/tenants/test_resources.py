@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 
 import pytest
 
@@ -10,7 +11,7 @@ from include.local.saas.tables import make_data_tables, make_table
 from include.tenants import resources
 from include.tenants.configuration import attach, find_plan, stage_of, stages_of
 from include.tenants.exceptions import MigrationConflict, ProvisioningFailed
-from include.tenants.resources import deprovision, mirror_observability, provision
+from include.tenants.resources import _status, deprovision, mirror_observability, provision
 from include.tenants.saas import PIPELINE, STACKS, Tier
 from include.tenants.tables import facts
 from tests.include.tenants.histories import SAAS, planned, seeded, silent
@@ -100,6 +101,17 @@ def test_a_failed_pipeline_is_told_and_started_again_by_the_next_try(p, tenant):
     behave(p.clients, fails="false")
     provision(p, migration, silent)
     assert p.store.load("m-1").notes["pipeline_execution"] != first
+
+
+def test_a_pipeline_that_made_nothing_is_told_and_started_again_by_the_next_try(p, tenant):
+    migration = planned(p, tenant)
+    # one that ran before the tenant's row was there
+    before = p.clients.codepipeline.start_pipeline_execution(name=PIPELINE)["pipelineExecutionId"]
+    while _status(p, before)[0] == "InProgress":
+        time.sleep(0.05)
+    p.store.note("m-1", {"pipeline_execution": before})
+    provision(p, migration, silent)
+    assert p.store.load("m-1").notes["pipeline_execution"] != before
 
 
 def test_a_pipeline_that_takes_too_long_is_given_up(p, tenant):
