@@ -35,7 +35,7 @@ SWITCH_SECONDS: Final = 1.0
 """What is kept of the budget for the switch itself."""
 _RECHECK_PAUSE_SECONDS: Final = 0.2
 _MARGIN_SECONDS: Final = 5.0
-"""Changes of so long before are replayed back too, which changes nothing: AWS gives their times in whole seconds."""
+"""Changes of so long before are replayed back too: AWS gives their times in whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,12 @@ def cut_over(
             )
     else:
         _before(p, migration, Direction.FORWARD, owner, say)
-        migration = _close(p, migration, owner)
+        # before anybody is served there; what the replay to it still writes is replayed back too, which changes nothing
+        reverse_from = {
+            table["target"]: arm(p, table["target"], margin_seconds=_MARGIN_SECONDS).to_json()
+            for table in migration.notes["tables"]
+        }
+        migration = _close(p, migration, owner, reverse_from)
     tenant = p.tenant(migration.tenant_id)
     state = migration.notes["fence"]
     work = _Cutover(p, migration, Direction.FORWARD, owner, say, state["closed_at"], state["until"])
@@ -116,7 +121,7 @@ def cut_over(
         switched = p.store.transition(
             migration,
             State.SWITCHED,
-            {"in_fence": comparison.to_json(), "reverse_from": work.positions, **work.note(p, switched=True)},
+            {"in_fence": comparison.to_json(), **work.note(p, switched=True)},
             by=owner,
             why=f"{comparison.items:,} items compared in the fence: equal",
             # a forward replay that is still alive must not see what the reverse one writes
@@ -135,6 +140,7 @@ def cut_over(
             ) from error
         raise
     figures = switched.notes["cutovers"][-1]
+    remove_markers(p, switched)  # a task that is killed here leaves them to the soak's
     say(f"switched after {figures['seconds']:.2f} s without writes; {comparison.items:,} items are equal on both sides")
     return switched
 
@@ -205,6 +211,7 @@ def roll_back(
     except BaseException as error:
         _open(p, work, error, say)
         raise
+    remove_markers(p, done)
     say(f"rolled back after {done.notes['cutovers'][-1]['seconds']:.2f} s without writes")
     return done
 
@@ -229,7 +236,6 @@ class _Cutover:
         self._say = say
         self.closed_at = closed_at
         self.deadline = until - SWITCH_SECONDS
-        self.positions: dict[str, Any] = {}
         self.figures: dict[str, Any] = {}
 
     def prove_equal(self) -> Comparison:
@@ -249,13 +255,6 @@ class _Cutover:
         }
         if not drained.complete:
             raise self._over_budget("the changes to drain out of the stream")
-        remove_markers(p, migration)  # before the tenant's lists can show them for long
-        if self.direction is Direction.FORWARD:
-            # nobody writes to the target yet: what is changed there from here on is the tenant's
-            self.positions = {
-                table["target"]: arm(p, table["target"], margin_seconds=_MARGIN_SECONDS).to_json()
-                for table in migration.notes["tables"]
-            }
         comparison = compare(p, migration, self.direction, recheck_seconds=0, say=self._say)
         rounds = 0
         while not comparison.equal:
@@ -325,7 +324,7 @@ def _before(p: Portability, migration: Migration, direction: Direction, owner: s
             )
 
 
-def _close(p: Portability, migration: Migration, owner: str) -> Migration:
+def _close(p: Portability, migration: Migration, owner: str, reverse_from: Mapping[str, Any]) -> Migration:
     tenant = p.tenant(migration.tenant_id)
     closed = p.clock()
     until = closed + migration.request["budget_seconds"]
@@ -334,7 +333,10 @@ def _close(p: Portability, migration: Migration, owner: str) -> Migration:
     return p.store.transition(
         migration,
         State.FENCED,
-        {"fence": {"closed_at": int(closed * 1000), "until": until, "epoch": tenant.epoch}},
+        {
+            "fence": {"closed_at": int(closed * 1000), "until": until, "epoch": tenant.epoch},
+            "reverse_from": dict(reverse_from),
+        },
         by=owner,
         beside=[*fence.close(tenant, migration.migration_id, until), p.turns.check(turn)],
     )
@@ -379,3 +381,4 @@ def _open(p: Portability, work: _Cutover, error: BaseException, say: Callable[[s
         transact(p.clients.dynamodb, fence.open_again(tenant, migration.migration_id), sleep=p.sleep)
         p.store.note(migration.migration_id, work.note(p, switched=False, why_not=why))
     say(f"the fence is open again ({why}); tenant {migration.tenant_id} is where it was")
+    remove_markers(p, migration)

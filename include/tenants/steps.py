@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import cutover
 from include.tenants.changes import Direction, arm, replay, replay_turn
+from include.tenants.draining import remove_markers
 from include.tenants.exceptions import (
     ApprovalRefused,
     MigrationConflict,
@@ -318,6 +319,7 @@ def begin_soak(p: Portability, migration_id: str, *, owner: str) -> Migration:
     migration = p.store.load(migration_id)
     if migration.state is not State.SWITCHED or not moves_data(migration):
         return migration
+    remove_markers(p, migration)
     until = int((p.clock() + migration.request["soak_minutes"] * 60) * 1000)
     return p.store.transition(migration, State.SOAK, {"soak": {"until": until}}, by=owner)
 

@@ -51,6 +51,9 @@ class OneAtATime:
 
 
 class _QuietHandler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"  # clients keep their connections, as they do with AWS
+    disable_nagle_algorithm = True  # an answer is more than one write
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log no request: Airflow makes several a second, and its own logs say what failed."""
 
