@@ -21,7 +21,7 @@ from include.tenants.transactions import ConditionFailed, transact
 from include.tenants.verify import compare, recheck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from include.tenants.portability import Portability
     from include.tenants.saas import Route
