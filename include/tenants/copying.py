@@ -13,6 +13,7 @@ comparison in the fence.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +42,8 @@ _BATCH_ITEMS: Final = 25
 _PAGE_ITEMS: Final = 1000
 """A page is what is copied again after a kill."""
 _IN_FLIGHT: Final = 4
+_QUEUED: Final = 2 * _IN_FLIGHT
+"""Batches that are given to the threads: so none waits for the next."""
 _COPY: Final = "copy#"
 LOOK_SECONDS: Final = 5.0
 LATE_SECONDS: Final = LOOK_SECONDS + LONGEST_CALL_SECONDS
@@ -68,7 +71,7 @@ class CopyFigures:
     Attributes:
         items: how many.
         bytes: as DynamoDB counts them.
-        read_units: capacity units that the source was read with: as AWS told, and no fewer than the items' sizes say.
+        read_units: capacity units that the source was read with.
         pages: how many.
         retried: items that the target didn't take at once, and reads that the source refused.
         resumed: whether this try began in the middle.
@@ -132,22 +135,23 @@ def copy_unit(
         p.turns.give_back(turn)
         return figures
     bucket = Bucket(units_per_second, p.clock, p.sleep)
-    with ThreadPoolExecutor(_IN_FLIGHT, "copy") as pool:
+    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(_IN_FLIGHT, "copy") as pool:
         began, spent = p.clock(), figures.seconds
-        writer = Writer(p, target_table, pool)
         hold = _Hold(p, turn)
+        writer = Writer(p, target_table, pool, hold.renew)
+        coming = reader.submit(_page, p, unit, source_table, after, bucket)
         while True:
-            page = _page(p, unit, source_table, after, bucket)
-            items = [item for item in page["Items"] if not item[unit.table.sort_key]["S"].startswith(MARKER)]
-            writer.put(items, before_each=hold.renew)
-            bytes_ = sum(map(size, items))
-            read = max(float(page["ConsumedCapacity"]["CapacityUnits"]), bytes_ / UNIT_BYTES)
+            page = coming.result()
             after = page.get("LastEvaluatedKey")
+            if after is not None:  # while this page is written
+                coming = reader.submit(_page, p, unit, source_table, after, bucket)
+            items = [item for item in page["Items"] if not item[unit.table.sort_key]["S"].startswith(MARKER)]
+            bytes_ = writer.put(items)
             figures = replace(
                 figures,
                 items=figures.items + len(items),
                 bytes=figures.bytes + bytes_,
-                read_units=figures.read_units + read,
+                read_units=figures.read_units + float(page["ConsumedCapacity"]["CapacityUnits"]),
                 pages=figures.pages + 1,
                 retried=figures.retried + writer.take_retried() + page["refused"],
                 seconds=spent + max(p.clock() - began, 0.0),
@@ -156,7 +160,6 @@ def copy_unit(
             say(f"{source_table} → {target_table}, partition {unit.shard_id}: {figures.items} items copied")
             if after is None:
                 break
-            bucket.take(read)
     p.turns.give_back(hold.turn)
     return figures
 
@@ -189,6 +192,7 @@ def _page(
         if is_throttled(error):
             bucket.slow_down()
 
+    bucket.wait()
     page: dict[str, Any] = insist(
         lambda: p.clients.dynamodb.query(
             TableName=source_table,
@@ -202,23 +206,39 @@ def _page(
         sleep=p.sleep,
         refused=refused,
     )
+    bucket.charge(float(page["ConsumedCapacity"]["CapacityUnits"]))
     return page | {"refused": refusals}
 
 
 class _Hold:
-    """A turn that is kept while its work goes on."""
+    """A turn that is kept while its work goes on; the threads of a copy share it."""
 
     def __init__(self, p: Portability, turn: Turn) -> None:
         self._p = p
+        self._lock = threading.Lock()
         self._looked = p.clock()
         self.turn = turn
 
     def renew(self) -> None:
-        """Make sure of the turn, and keep it, unless that was done just now."""
-        if not 0 <= self._p.clock() - self._looked < LOOK_SECONDS:
-            self.save(self.turn.checkpoint)
+        """Make sure of the turn, and keep it, unless that was done just now.
+
+        Raises:
+            TurnLost: it is somebody else's.
+        """
+        with self._lock:
+            if not 0 <= self._p.clock() - self._looked < LOOK_SECONDS:
+                self._save(self.turn.checkpoint)
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
+        """Keep how far the work has come.
+
+        Raises:
+            TurnLost: it is somebody else's.
+        """
+        with self._lock:
+            self._save(checkpoint)
+
+    def _save(self, checkpoint: Mapping[str, Any]) -> None:
         looked = self._p.clock()
         self.turn = insist(
             lambda: self._p.turns.save(self.turn, checkpoint, seconds=TURN_SECONDS),
@@ -235,12 +255,14 @@ class Writer:
         p: what it works with.
         table: where to.
         pool: of threads, as many as batches may be in flight.
+        before_each: is called in each thread before it sends a batch.
     """
 
-    def __init__(self, p: Portability, table: str, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, p: Portability, table: str, pool: ThreadPoolExecutor, before_each: Callable[[], None]) -> None:
         self._p = p
         self._table = table
         self._pool = pool
+        self._before_each = before_each
         self._retried = 0
 
     def take_retried(self) -> int:
@@ -248,45 +270,47 @@ class Writer:
         retried, self._retried = self._retried, 0
         return retried
 
-    def put(self, items: Iterable[Mapping[str, Any]], *, before_each: Callable[[], None] = lambda: None) -> None:
+    def put(self, items: Iterable[Mapping[str, Any]]) -> int:
         """Put items that have different keys; all are there when it returns.
 
-        Args:
-            items: to put.
-            before_each: is called before each request, in this thread.
+        Returns:
+            How many bytes the items have, as DynamoDB counts them.
 
         Raises:
             TargetBusy: nothing was taken for a minute.
         """
-        self.send(({"PutRequest": {"Item": item}} for item in items), before_each=before_each)
-
-    def send(self, requests: Iterable[Mapping[str, Any]], *, before_each: Callable[[], None] = lambda: None) -> None:
-        """The same for requests of BatchWriteItem."""
         patience = Patience(_PATIENCE_SECONDS, self._p.clock, self._p.sleep)
-        pending = deque(_batches(requests))
+        batches = list(_batches(items))
+        pending = deque(batch for batch, _ in batches)
         flying: dict[Future[list[Any]], int] = {}
-        while pending or flying:
-            while pending and len(flying) < _IN_FLIGHT:
-                before_each()
-                batch = pending.popleft()
-                flying[self._pool.submit(self._write, batch)] = len(batch)
-            left_over = 0
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                tried, left = flying.pop(future), future.result()
-                if len(left) < tried:
-                    patience.succeeded()
-                if left:
-                    left_over += len(left)
-                    pending.append(left)
-            self._retried += left_over
-            if left_over and not patience.wait():
-                raise TargetBusy(
-                    f"{self._table}: expected it to take items, found it to take none of {left_over} for {_PATIENCE_SECONDS:.0f} s; "
-                    "raise its write capacity, then retry this task: it goes on where it was"
-                )
+        try:
+            while pending or flying:
+                while pending and len(flying) < _QUEUED:
+                    batch = pending.popleft()
+                    flying[self._pool.submit(self._write, batch)] = len(batch)
+                left_over = 0
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    tried, left = flying.pop(future), future.result()
+                    if len(left) < tried:
+                        patience.succeeded()
+                    if left:
+                        left_over += len(left)
+                        pending.append(left)
+                self._retried += left_over
+                if left_over and not patience.wait():
+                    raise TargetBusy(
+                        f"{self._table}: expected it to take items, found it to take none of {left_over} for {_PATIENCE_SECONDS:.0f} s; "
+                        "raise its write capacity, then retry this task: it goes on where it was"
+                    )
+        except BaseException:
+            for future in flying:
+                future.cancel()
+            raise
+        return sum(bytes_ for _, bytes_ in batches)
 
     def _write(self, batch: list[Any]) -> list[Any]:
         """Send a batch once; gives what is to be sent again."""
+        self._before_each()
         try:
             answer = self._p.clients.dynamodb.batch_write_item(RequestItems={self._table: batch})
         except Exception as error:
@@ -297,17 +321,16 @@ class Writer:
         return left
 
 
-def _batches(requests: Iterable[Mapping[str, Any]]) -> Iterator[list[Any]]:
+def _batches(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[list[Any], int]]:
+    """Requests that one BatchWriteItem takes, and the bytes of their items."""
     batch: list[Any] = []
     bytes_ = 0
-    for request in requests:
-        (content,) = request.values()
-        (item,) = content.values()
+    for item in items:
         added = size(item)
         if batch and (len(batch) == _BATCH_ITEMS or bytes_ + added > MOST_REQUEST_BYTES):
-            yield batch
+            yield batch, bytes_
             batch, bytes_ = [], 0
-        batch.append(request)
+        batch.append({"PutRequest": {"Item": item}})
         bytes_ += added
     if batch:
-        yield batch
+        yield batch, bytes_

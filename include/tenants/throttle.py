@@ -48,7 +48,7 @@ class ThrottleFigures:
 
 
 class Bucket:
-    """A token bucket of capacity units. What a read costs is known when it is done, so the wait comes after it.
+    """A token bucket of capacity units. What a read costs is known when it is done, so the next one waits for it.
 
     Halves its rate each time that AWS refuses, and wins it back slowly. Threads may share one.
 
@@ -81,15 +81,25 @@ class Bucket:
         """Units per second now."""
         return self._rate
 
-    def take(self, units: float) -> None:
-        """Account for a read that cost so much, and wait until another one is due."""
+    def charge(self, units: float) -> None:
+        """Account for a read that cost so much."""
         with self._lock:
             self._refill()
             self._saved -= units
+
+    def wait(self) -> None:
+        """Wait until another read is due."""
+        with self._lock:
+            self._refill()
             pause = max(-self._saved / self._rate, 0.0)
             self._waited += pause
         if pause:
             self._sleep(pause)
+
+    def take(self, units: float) -> None:
+        """Account for a read that cost so much, and wait until another one is due."""
+        self.charge(units)
+        self.wait()
 
     def slow_down(self) -> None:
         """AWS has refused a read."""

@@ -75,6 +75,32 @@ def test_records_that_are_late_are_waited_for(p, migration, controls):
     assert ("acme-4", "late") in everything(p, TARGET)
 
 
+def test_every_shard_is_read_to_its_tip_after_the_last_marker_too(p, migration, controls):
+    controls.stream(
+        "Order-pooled", lag_seconds=1.0
+    )  # its markers come last, when the other table has long been at its tip
+    put_markers(p, migration, Direction.FORWARD)
+    late = product("acme-4", "late", name={"S": "out of order"})
+
+    class Streams:
+        def __getattr__(self, name):
+            return getattr(p.clients.streams, name)
+
+        def get_records(self, **arguments):
+            page = p.clients.streams.get_records(**arguments)
+            if page["Records"] and "Order-pooled" in arguments["ShardIterator"]:
+                put(p, SOURCE, late)
+            return page
+
+    class Clients:
+        dynamodb, streams = p.clients.dynamodb, Streams()
+
+    figures = run(replace(p, clients=Clients()), migration)
+
+    assert figures.complete
+    assert everything(p, TARGET) == {("acme-4", "late"): late}
+
+
 def test_a_drain_that_is_over_time_says_so_and_can_be_gone_on_with(p, migration, controls):
     controls.stream(SOURCE, lag_seconds=3600)
     put(p, SOURCE, product("acme-4", "late"))

@@ -174,6 +174,22 @@ def test_an_item_s_changes_come_in_order_across_splits_wherever_reading_was_inte
     assert all(seen == ["0", "1", "2", "3", "4"] for seen in values.values())
 
 
+def test_no_shard_is_read_before_its_parent_s_end(p, controls):
+    controls.stream(TABLE, records_per_page=2)
+    position = arm(p, TABLE)
+    shard_ids = [f"acme-{number}" for number in range(1, 6)]
+    for generation in range(4):
+        write(p, 1, 2, shard_ids=shard_ids, value=f"{generation}")
+        controls.split(TABLE)
+
+    values = {}
+    for record in drained(Stream(p, TABLE, position)):
+        values.setdefault((record.shard_id, record.sort), []).append(record.new_image["name"]["S"])
+
+    assert len(values) == 10
+    assert all(seen == ["0", "1", "2", "3"] for seen in values.values())
+
+
 def test_splits_are_found_while_reading(p, controls):
     stream = Stream(p, TABLE, arm(p, TABLE))
     seen = []
@@ -307,6 +323,18 @@ def test_a_position_whose_record_is_gone_is_good_while_no_change_after_it_can_be
     write(p, 2)
 
     assert [record.sort for record in drained(Stream(hours.p, TABLE, kept(stream.position)))] == ["002"]
+
+
+def test_a_reader_whose_place_is_trimmed_under_it_goes_on_while_no_change_can_be_gone(p, controls):
+    stream = Stream(p, TABLE, arm(p, TABLE))
+    write(p, 1, 2)
+    drained(stream)
+    controls.fault("GetRecords", code="TrimmedDataAccessException", times=1)
+    write(p, 3)
+    stream.forget_tip()
+
+    assert [record.sort for record in drained(stream)][-1] == "003"
+    assert stream.repeated == 1  # read from the oldest on
 
 
 def test_a_reader_that_slept_too_long_between_two_reads_is_refused(p, controls):
