@@ -97,7 +97,7 @@ def quiet_at(p: Portability, migration: Migration) -> float:
     turns = p.turns.all(migration.migration_id, _COPY)
     # a first turn that came to its end has left nobody behind
     lost = any(turn.token > 1 or not turn.checkpoint.get("done") for turn in turns)
-    return p.clock() + (TURN_SECONDS if lost else 0.0)
+    return p.clock() + (LATE_SECONDS if lost else 0.0)
 
 
 def copy_unit(
