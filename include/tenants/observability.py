@@ -150,7 +150,7 @@ def differences(p: Portability, source_stack: str, target_stack: str) -> list[st
         ("metric filter", wanted.filters, found.filters),
         ("alarm", wanted.alarms, found.alarms),
     ):
-        for name, each in sorted(these.items()):  # type: ignore[attr-defined]
+        for name, each in sorted(these.items()):
             if name not in those:
                 told.append(f"{kind} {_text(name)}: expected it, found none")
                 continue

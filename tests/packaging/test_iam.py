@@ -16,7 +16,7 @@ from tests.packaging.aws_calls import NAMED, operations, scan
 NEVER_CALLED_BY_CODE = {"trust.json", "environment.json", "customer-managed-key.json"}
 """What IAM, MWAA itself and the services behind the code's calls need."""
 CODE = {"platform.json", "catalog.json"}
-TENANTS = {"tenant_portability.json"}
+TENANTS = {"tenant_portability.json", "tenant_fence.json"}
 """Of the role that the connection aws_tenants assumes; only what moves tenants acts as it."""
 LAMBDA = "include/tenants/user_migration.py"
 """Runs as a function of its own, with the role that deploy/tenants/stack.json gives it."""
