@@ -2,8 +2,8 @@
 
 It is the weaker fence. IAM takes a while until a policy counts everywhere, and says no bound. So it is not waited for by the clock but
 tried, as the application (`wait_until_denied`): a delete whose condition can't hold writes nothing, but is answered with AccessDenied
-only once the deny counts. A write that stalls in the application is denied when it arrives; one that DynamoDB has accepted already comes out of the
-stream, which is drained afterwards, and the comparison is the authority as ever.
+only once the deny counts. A write that stalls in the application is denied when it arrives; one that DynamoDB has accepted already comes
+out of the stream, which is drained afterwards, and the comparison is the authority as ever.
 
 It is put before the rows of `include.tenants.fence` are closed, and removed after the route has been switched or the fence opened again.
 The application must read its route anew before its next write, since nothing else tells it that the route has changed.

@@ -428,10 +428,10 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
 
 def source_route(p: Portability, migration: Migration) -> Route:
     """The route that the tenant had, with the API key read again."""
-    from include.tenants.configuration import usage_plan
+    from include.tenants.configuration import source_api_key
 
     source = migration.notes["source"]
-    key = usage_plan(p, migration.tenant_id, source_tier(migration)).api_key
+    key = source_api_key(p, migration)
     return Route(source_tier(migration), source["user_pool_id"], source["app_client_id"], source["api_url"], key)
 
 
