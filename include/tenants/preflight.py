@@ -9,7 +9,7 @@ from include.tenants.exceptions import BadRequest, PreflightFailed, SchemaDrift
 from include.tenants.plan import count_items, moves_data, target_tier
 from include.tenants.request import STREAM_HOURS
 from include.tenants.saas import DATA_TABLES, PARTITION_KEY, Tier
-from include.tenants.states import OUTCOMES
+from include.tenants.states import State, reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,14 +147,11 @@ def _look_at_time(migration: Migration) -> Finding:
 
 
 def _look_at_others(p: Portability, migration: Migration) -> Iterator[Finding]:
-    names = {table["source"] for table in migration.notes["tables"]}
+    names = _read_by(migration)
     others = [
         other.migration_id
         for other in p.store.all()
-        if other.migration_id != migration.migration_id
-        and other.outcome is None
-        and other.state not in OUTCOMES
-        and names & {table[side] for table in other.notes["tables"] for side in ("source", "target")}
+        if other.migration_id != migration.migration_id and names & _read_by(other)
     ]
     yield Finding(
         "migrations that read the same tables",
@@ -163,6 +160,14 @@ def _look_at_others(p: Portability, migration: Migration) -> Iterator[Finding]:
         f"{len(others)}",
         f"let one of them end: {', '.join(others[:5])}",
     )
+
+
+def _read_by(migration: Migration) -> set[str]:
+    """The tables whose streams a migration reads, or is going to: the source's before the switch, the target's after it."""
+    if migration.outcome:
+        return set()
+    side = "target" if reached(migration.state, State.SWITCHED) else "source"
+    return {table[side] for table in migration.notes["tables"]}
 
 
 def _look_at_shape(p: Portability, migration: Migration) -> Finding:
