@@ -13,9 +13,10 @@ the migration's report.
 #### Triage
 Nobody is locked out while it is red: users who have not moved are still asked for at the old pool.
 - `find_due` is empty: no deadline has passed. There is nothing to do.
-- `finish` fails with *could not be imported*: the message names lines and reasons of Cognito's import job. Mend the users in the old pool,
-  clear it.
-- `finish` fails with *claim*: a user of the new pool has another tenant's claim. Find out who made it before anything else.
+- `finish` fails with *expected the import … to succeed*: the message names what Cognito's import job says of it. Mend the users in the old
+  pool, clear it.
+- `finish` fails with *expected the users of … to be those of …*: somebody else's user, or claim, is in the new pool. Find out who made it before
+  anything else.
 - Users write that they were asked for a new password: they had not signed in before the deadline. That is as planned.
 """
 

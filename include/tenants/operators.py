@@ -18,7 +18,7 @@ from include.tenants.questions import APPROVE, REFUSE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
     from airflow.sdk.types import TaskInstanceKey
 
     from include.tenants.changes import Direction
@@ -83,9 +83,9 @@ class MigrationOperator(BaseOperator):
     operator_extra_links = (MigrationReportLink(),)
     ui_color = "#d9e8f6"
 
-    def __init__(self, *, migration: str = MIGRATION, **kwargs: Any) -> None:
+    def __init__(self, *, migration: str | XComArg = MIGRATION, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.migration = migration
+        self.migration: Any = migration  # rendered to a text before the task runs
 
     def execute(self, context: Context) -> Any:
         """Take the step, and bring the report up to date whatever comes of it."""
@@ -131,7 +131,7 @@ class MigrationOperator(BaseOperator):
         except Exception as error:  # the migration is what counts
             log.warning("the report of %s is not up to date: %s", self.migration, error)
 
-    def owner(self, context: Context) -> str:
+    def worker(self, context: Context) -> str:
         """Who does it: the same for each try of the task."""
         ti: Any = context["ti"]
         index = f"[{ti.map_index}]" if getattr(ti, "map_index", -1) >= 0 else ""
@@ -191,7 +191,7 @@ class PreflightOperator(MigrationOperator):
         """See `include.tenants.preflight`."""
         from include.tenants.steps import look_before
 
-        look_before(p, self.migration, owner=self.owner(context), say=log.info)
+        look_before(p, self.migration, owner=self.worker(context), say=log.info)
 
 
 class ProvisionTargetOperator(MigrationOperator):
@@ -201,7 +201,7 @@ class ProvisionTargetOperator(MigrationOperator):
         """See `include.tenants.resources`."""
         from include.tenants.steps import provision
 
-        provision(p, self.migration, owner=self.owner(context), say=log.info)
+        provision(p, self.migration, owner=self.worker(context), say=log.info)
 
 
 class PortIdentityOperator(MigrationOperator):
@@ -211,7 +211,7 @@ class PortIdentityOperator(MigrationOperator):
         """See `include.tenants.identity`, `include.tenants.configuration`, `include.tenants.compliance`."""
         from include.tenants.steps import port_identity
 
-        port_identity(p, self.migration, owner=self.owner(context), say=log.info)
+        port_identity(p, self.migration, owner=self.worker(context), say=log.info)
 
 
 class ArmStreamsOperator(MigrationOperator):
@@ -230,7 +230,7 @@ class ArmStreamsOperator(MigrationOperator):
         from include.tenants.plan import moves_data
         from include.tenants.steps import arm_streams, begin_copy
 
-        owner = self.owner(context)
+        owner = self.worker(context)
         if not moves_data(arm_streams(p, self.migration, owner=owner, say=log.info)):
             return [[]]
         names = [unit.name for unit in begin_copy(p, self.migration, owner=owner)]
@@ -264,7 +264,7 @@ class CopyItemsOperator(MigrationOperator):
                 p,
                 self.migration,
                 unit,
-                owner=self.owner(context),
+                owner=self.worker(context),
                 units_per_second=migration.request["read_units"] / self.tasks,
                 say=log.info,
             )
@@ -281,7 +281,7 @@ class FinishCopyOperator(MigrationOperator):
         from include.tenants.steps import finish_copy
 
         if moves_data(p.store.load(self.migration)):
-            finish_copy(p, self.migration, owner=self.owner(context), say=log.info)
+            finish_copy(p, self.migration, owner=self.worker(context), say=log.info)
 
 
 class ReplicateOperator(MigrationOperator):
@@ -300,7 +300,7 @@ class ReplicateOperator(MigrationOperator):
         from include.tenants.changes import Direction
         from include.tenants.steps import begin_soak, replicate, replicates
 
-        direction, owner = Direction(self.direction), self.owner(context)
+        direction, owner = Direction(self.direction), self.worker(context)
         if direction is Direction.REVERSE:
             begin_soak(p, self.migration, owner=owner)
         while True:
@@ -360,7 +360,7 @@ class VerifyOperator(MigrationOperator):
         from include.tenants.questions import cutover_question
         from include.tenants.steps import verify
 
-        migration = verify(p, self.migration, owner=self.owner(context), say=log.info)
+        migration = verify(p, self.migration, owner=self.worker(context), say=log.info)
         return {"question": cutover_question(migration), "moves_data": moves_data(migration)}
 
 
@@ -435,7 +435,7 @@ class CutOverOperator(MigrationOperator):
         """See `include.tenants.cutover`."""
         from include.tenants.steps import cut_over
 
-        migration = cut_over(p, self.migration, owner=self.owner(context), say=log.info)
+        migration = cut_over(p, self.migration, owner=self.worker(context), say=log.info)
         return {"cutovers": migration.notes.get("cutovers", [])}
 
     def on_kill(self) -> None:
@@ -457,7 +457,7 @@ class CompleteOperator(MigrationOperator):
         """See `include.tenants.steps.complete`."""
         from include.tenants.steps import complete
 
-        complete(p, self.migration, owner=self.owner(context), say=log.info)
+        complete(p, self.migration, owner=self.worker(context), say=log.info)
 
 
 class AbortOperator(MigrationOperator):
@@ -477,7 +477,7 @@ class AbortOperator(MigrationOperator):
         migration = p.store.load(self.migration)
         if reached(migration.state, State.SWITCHED) or (migration.outcome and migration.outcome is not State.ABORTED):
             raise AirflowSkipException(f"the migration is {migration.state}: there is nothing to abort")
-        abort(p, self.migration, owner=self.owner(context), why=f"failed after {migration.state}", say=log.info)
+        abort(p, self.migration, owner=self.worker(context), why=f"failed after {migration.state}", say=log.info)
 
 
 class ArchiveOperator(MigrationOperator):
@@ -493,7 +493,7 @@ class ArchiveOperator(MigrationOperator):
 
         from include.tenants.steps import archive
 
-        done = archive(p, self.migration, owner=self.owner(context), say=log.info)
+        done = archive(p, self.migration, owner=self.worker(context), say=log.info)
         if done is None:
             raise AirflowSkipException(f"the migration is {p.store.load(self.migration).state}: it is not over")
         return dict(done.notes["archive"])
@@ -519,7 +519,7 @@ class DiscardTargetOperator(MigrationOperator):
             raise AirflowSkipException(
                 "what the tenant left behind is removed by clean_up_tenant_source, after a person has agreed"
             )
-        clean_up(p, self.migration, owner=self.owner(context), say=log.info)
+        clean_up(p, self.migration, owner=self.worker(context), say=log.info)
 
 
 class ReportOperator(MigrationOperator):
@@ -569,7 +569,7 @@ class TenantOperator(MigrationOperator):
             )
         self.migration = found.migration_id
         self.guarded(context, lambda p: self.step(p, context))
-        return self.migration
+        return str(self.migration)
 
 
 class RollBackOperator(TenantOperator):
@@ -663,7 +663,7 @@ class CleanUpOperator(MigrationOperator):
                 f"deleted. Clear {self.ask_task_id} to be asked again"
             )
         approval = {"approved": True, "by": said.by, "why": said.reason, "at": int(said.at.timestamp() * 1000)}
-        clean_up(p, self.migration, owner=self.owner(context), say=log.info, approval=approval)
+        clean_up(p, self.migration, owner=self.worker(context), say=log.info, approval=approval)
 
 
 class FinishIdentityOperator(MigrationOperator):

@@ -224,7 +224,7 @@ def _cost(p: Portability, migration: Migration) -> dict[str, Any]:
 
 
 def _way(report: Mapping[str, Any]) -> str:
-    way = list(_WAY if report["copy"]["expected"] or "COPYING" in report["moments"] else _WAY_WITHOUT_DATA)
+    way: list[State] = list(_WAY if report["copy"]["expected"] or "COPYING" in report["moments"] else _WAY_WITHOUT_DATA)
     if report["outcome"] in (State.ABORTED, State.ROLLED_BACK):
         kept = [
             state

@@ -316,16 +316,21 @@ def _verified_again(p: Portability, migration: Migration, *, owner: str, say: Sa
 
 def begin_soak(p: Portability, migration_id: str, *, owner: str) -> Migration:
     """Begin to replay what the tenant writes now back to the source, so that the migration can be rolled back without loss."""
+    from include.tenants.identity import coverage
+
     migration = p.store.load(migration_id)
     if migration.state is not State.SWITCHED or not moves_data(migration):
         return migration
     remove_markers(p, migration)
+    p.store.note(migration_id, {"identity_coverage": coverage(p, migration).to_json()})
     until = int((p.clock() + migration.request["soak_minutes"] * 60) * 1000)
     return p.store.transition(migration, State.SOAK, {"soak": {"until": until}}, by=owner)
 
 
 def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
     """End the way back. Both sides are compared once more: what differs now was written to the source behind the application's back."""
+    from include.tenants.identity import coverage
+
     migration = p.store.load(migration_id)
     if migration.outcome:
         return migration
@@ -334,6 +339,7 @@ def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
     notes: dict[str, Any] = {}
     beside = []
     if moves_data(migration):
+        notes["identity_coverage"] = coverage(p, migration).to_json()
         comparison = _compared(p, migration, Direction.REVERSE, owner=owner, say=say)
         notes["after_soak"] = comparison.to_json()
         if not comparison.equal:
@@ -412,7 +418,11 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
     Raises:
         MigrationConflict: it is over, so there is no way back any more but another migration.
     """
+    from include.tenants.identity import return_identity
+
     migration = p.store.load(migration_id)
+    if migration.state is State.ROLLED_BACK:
+        return_identity(p, migration, say)
     if migration.state in (State.ABORTED, State.ROLLED_BACK):
         return migration
     if migration.state not in (State.SWITCHED, State.SOAK):
@@ -423,7 +433,10 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
                 f"migration to {source_tier(migration)}"
             )
         return abort(p, migration_id, owner=owner, why=why, say=say, asked=True)
-    return cutover.roll_back(p, migration, source_route(p, migration), owner=owner, why=why, say=say)
+    return_identity(p, migration, say)  # users that were made since the switch can sign in when they are back
+    migration = cutover.roll_back(p, migration, source_route(p, migration), owner=owner, why=why, say=say)
+    return_identity(p, migration, say)  # and those that were made meanwhile
+    return migration
 
 
 def source_route(p: Portability, migration: Migration) -> Route:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from include.local.saas.kills import Killed
@@ -87,7 +88,7 @@ class Mover:
             ("provision_target", steps.provision),
             ("port_identity", steps.port_identity),
         ):
-            self.step(name, lambda work=work, name=name: work(self.p, self.migration_id, owner=name, say=self.say))
+            self.step(name, partial(work, self.p, self.migration_id, owner=name, say=self.say))
 
     def roll_back(self, why: str = "it was only a trial") -> Migration:
         """Undo it."""
@@ -117,7 +118,7 @@ class Mover:
                 seconds=_BURST_SECONDS,
                 say=self.say,
             )
-            if figures is None or figures.at_tip:
+            if figures is None or figures.at_tip or figures.lag_seconds <= self.request.most_lag_seconds:
                 return
 
     def step(self, name: str, work: Callable[[], Any]) -> None:

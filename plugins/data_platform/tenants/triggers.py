@@ -73,8 +73,8 @@ class ChangesTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event."""
-        look = None
-        pause = self.poll_seconds
+        look: Look | None = None
+        reason, pause = "", self.poll_seconds
         while (left := (self.until - datetime.now(UTC)).total_seconds()) > 0:
             try:
                 look = look or await asyncio.to_thread(self._make_look)
@@ -89,7 +89,7 @@ class ChangesTrigger(BaseTrigger):
             await asyncio.sleep(min(pause * random.uniform(0.8, 1.2), left))  # noqa: S311 - spreads triggers that began together
         yield TriggerEvent({"reason": "it was long enough"})
 
-    def _make_look(self) -> Any:
+    def _make_look(self) -> Look:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
         from botocore.config import Config
 
