@@ -15,8 +15,8 @@ Nobody is locked out while it is red: users who have not moved are still asked f
 - `find_due` is empty: no deadline has passed. There is nothing to do.
 - `finish` fails with *expected the import … to succeed*: the message names what Cognito's import job says of it. Mend the users in the old
   pool, clear it.
-- `finish` fails with *expected the users of … to be those of …*: somebody else's user, or claim, is in the new pool. Find out who made it before
-  anything else.
+- `finish` fails with *expected the users of … to be those of …*: somebody else's user, or claim, is in the new pool. Find out who made it
+  before anything else.
 - Users write that they were asked for a new password: they had not signed in before the deadline. That is as planned.
 """
 

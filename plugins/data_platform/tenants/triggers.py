@@ -77,7 +77,8 @@ class ChangesTrigger(BaseTrigger):
         reason, pause = "", self.poll_seconds
         while (left := (self.until - datetime.now(UTC)).total_seconds()) > 0:
             try:
-                look = look or await asyncio.to_thread(self._make_look)
+                if look is None:
+                    look = await asyncio.to_thread(self._make_look)
                 reason = await asyncio.to_thread(look)
                 pause = self.poll_seconds
             except Exception as error:  # of AWS or the network: the worker meets it too, if it lasts
