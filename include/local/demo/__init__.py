@@ -19,6 +19,7 @@ import psutil
 from include.local.demo.finance import run_finance
 from include.local.demo.runs import DemoError, Runs
 from include.local.demo.spark import run_spark
+from include.local.demo.tenants import run_tenants
 from include.local.processes import marked_processes
 from include.local.start import ensure_up
 from include.local.supervisor import PlatformError, platform_api, stop
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 
     from include.local.layout import Layout
 
-PARTS: dict[str, Callable[[Runs, Layout], dict[str, Any]]] = {"finance": run_finance, "spark": run_spark}
+PARTS: dict[str, Callable[[Runs, Layout], dict[str, Any]]] = {
+    "finance": run_finance,
+    "spark": run_spark,
+    "tenants": run_tenants,
+}
 """Name, for ``make demo ONLY=<name>``, and function of each part."""
 
 RESULT = PROJECT_ROOT / "build" / "demo.json"
