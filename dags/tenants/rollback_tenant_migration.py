@@ -29,7 +29,7 @@ from airflow.sdk import TriggerRule, dag
 from include.platform.policy import dag_defaults
 from include.platform.tags import Tag
 from include.tenants.operators import ArchiveOperator, DiscardTargetOperator, ReportOperator, RollBackOperator
-from include.tenants.params import reason_param, tenant_param
+from include.tenants.params import tenant_param, why_param
 
 
 @dag(
@@ -37,7 +37,7 @@ from include.tenants.params import reason_param, tenant_param
     doc_md=__doc__,
     params={
         "tenant_id": tenant_param(),
-        "reason": reason_param("Why it is undone. Part of the signed evidence."),
+        "why": why_param("Why it is undone. Part of the signed evidence."),
     },
     **dag_defaults(
         owner="tenants",

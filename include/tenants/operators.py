@@ -579,7 +579,7 @@ class RollBackOperator(TenantOperator):
         """See `include.tenants.steps.roll_back`."""
         from include.tenants.steps import roll_back
 
-        why = str(context["params"]["reason"])
+        why = str(context["params"]["why"])
         roll_back(p, self.migration, owner=_asked_by(context), why=why, say=log.info)
 
 

@@ -23,8 +23,8 @@ def tenant_param() -> Param:
     )
 
 
-def reason_param(what: str) -> Param:
-    """Why; it becomes part of the audit trail."""
+def why_param(what: str) -> Param:
+    """Why; it becomes part of the audit trail. Not named ``reason``: Airflow would fill it into the form of a person's decision."""
     return Param(None, type="string", minLength=10, maxLength=1000, title="Reason", description=what)
 
 
@@ -39,7 +39,7 @@ def migration_params() -> dict[str, Any]:
             title="Target tier",
             description="Basic, Standard and Premium share tables and user pool; Platinum has its own.",
         ),
-        "reason": reason_param("Why the tenant moves: who asked for it, which ticket. Part of the signed evidence."),
+        "why": why_param("Why the tenant moves: who asked for it, which ticket. Part of the signed evidence."),
         "dry_run": Param(
             False,
             type="boolean",

@@ -145,7 +145,7 @@ def begin(p: Portability, migration_id: str, request: MigrationRequest, plan: Pl
             "epoch": tenant.epoch,
         },
     }
-    return p.store.plan(migration_id, request.tenant_id, request.to_mapping(), notes, by=by, why=request.reason)
+    return p.store.plan(migration_id, request.tenant_id, request.to_mapping(), notes, by=by, why=request.why)
 
 
 def moves_data(migration: Migration) -> bool:

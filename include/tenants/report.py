@@ -52,7 +52,7 @@ def gather(p: Portability, migration_id: str) -> dict[str, Any]:
         "tenant_id": migration.tenant_id,
         "from": source_tier(migration).value,
         "to": migration.request["target_tier"],
-        "reason": migration.request.get("reason", ""),
+        "asked_for": migration.request.get("why", ""),
         "state": migration.state.value,
         "outcome": migration.outcome.value if migration.outcome else None,
         "why": notes.get("aborted", {}).get("why", ""),
@@ -289,7 +289,10 @@ def _verification_table(verification: Mapping[str, Any]) -> str:
     ]
     table = _table(("table", "partition", "source", "target", "digest of the source", "digest of the target"), rows)
     kind = "good" if verification["equal"] else "bad"
-    return f"<p class={kind}>{_text(verification['summary'])}</p>{table}"
+    return (
+        f"<p class={kind}>{_text(verification['summary'])}</p>"
+        f"<details{'' if verification['equal'] else ' open'}><summary>By partition</summary>{table}</details>"
+    )
 
 
 def _decisions(report: Mapping[str, Any]) -> str:

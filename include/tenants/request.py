@@ -32,7 +32,7 @@ class MigrationRequest:
     Attributes:
         tenant_id: whose data, users and configuration move.
         target_tier: where to.
-        reason: why, for the audit.
+        why: in the words of who asks, for the audit.
         approve_within_minutes: how long a person has to approve the cutover.
         budget_seconds: most that the tenant's writes are kept out; past it the fence opens by itself.
         most_lag_seconds: the cutover begins only when the replay is at most so far behind.
@@ -46,7 +46,7 @@ class MigrationRequest:
 
     tenant_id: str
     target_tier: Tier
-    reason: str = ""
+    why: str = ""
     approve_within_minutes: float = 240
     budget_seconds: float = 30
     most_lag_seconds: float = 10

@@ -53,7 +53,7 @@ def run_tenants(runs: Runs, layout: Layout) -> dict[str, Any]:
     with Load([api], [tenant_id], journal=journal, writers=2, readers=1, pause=0.1) as load:
         time.sleep(_BEFORE_SECONDS)
         run_id = f"demo__{uuid.uuid4().hex[:8]}"
-        conf = {"tenant_id": tenant_id, "target_tier": tier, "reason": REASON, "soak_minutes": 0}
+        conf = {"tenant_id": tenant_id, "target_tier": tier, "why": REASON, "soak_minutes": 0}
         trigger_dag(runs.api, DAG, run_id, conf)
         print(f"  {tenant_id} moves to {tier} while its clients write; a person approves")
         answer(runs.api, DAG, run_id, "approve_cutover", APPROVE, "Verified, and it is a quiet hour", timeout=420)

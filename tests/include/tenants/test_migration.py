@@ -79,7 +79,7 @@ def controls(url):
 
 def mover(p, tenant_id, tier=Tier.PLATINUM, name="", **request):
     before = request.pop("before", lambda step, attempt: None)
-    wanted = MigrationRequest(tenant_id, tier, reason="a test", **{"soak_minutes": 0, **request})
+    wanted = MigrationRequest(tenant_id, tier, why="a test", **{"soak_minutes": 0, **request})
     return Mover(p, f"{tenant_id}-{name or tier.value.lower()}", wanted, before=before)
 
 
@@ -446,7 +446,7 @@ def test_a_dry_plan_says_everything_and_writes_nothing(p, fresh):
 def test_the_report_tells_all_of_it_and_no_secret_and_nobodys_words_unescaped(p, fresh):
     tenant_id = next(fresh)
     moving = mover(p, tenant_id)
-    moving.request = MigrationRequest(tenant_id, Tier.PLATINUM, reason="<script>alert(1)</script>", soak_minutes=0)
+    moving.request = MigrationRequest(tenant_id, Tier.PLATINUM, why="<script>alert(1)</script>", soak_minutes=0)
     moving.run()
     moving.finish()
     report = gather(p, moving.migration_id)
