@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -673,7 +672,7 @@ class FinishIdentityOperator(MigrationOperator):
         """See `include.tenants.identity.finish_identity`."""
         from include.tenants.identity import finish_identity
 
-        return asdict(finish_identity(p, p.store.load(self.migration), log.info))
+        return finish_identity(p, p.store.load(self.migration), log.info).to_json()
 
 
 class ReportAllOperator(BaseOperator):
