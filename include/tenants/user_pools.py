@@ -178,10 +178,20 @@ def changed_client(p: Portability, pool_id: str, client_id: str, **changes: Any)
 
 def ensure_attributes(p: Portability, source: str, target: str) -> None:
     """Let a pool have the custom attributes of another, and the id that users had in their first pool."""
+    cognito = p.clients.cognito
+    while missing := _missing(p, source, target):
+        try:
+            patiently(p, cognito.add_custom_attributes, UserPoolId=target, CustomAttributes=missing)
+        except cognito.exceptions.InvalidParameterException:
+            if _missing(p, source, target) == missing:
+                raise
+            continue  # another tenant's migration to the same pool was faster
+        return
+
+
+def _missing(p: Portability, source: str, target: str) -> list[dict[str, Any]]:
     there = {each["Name"] for each in described(p, target)["SchemaAttributes"]}
-    missing = [each for each in _custom(described(p, source)) if f"custom:{each['Name']}" not in there]
-    if missing:
-        patiently(p, p.clients.cognito.add_custom_attributes, UserPoolId=target, CustomAttributes=missing)
+    return [each for each in _custom(described(p, source)) if f"custom:{each['Name']}" not in there]
 
 
 def client_named(p: Portability, pool_id: str, name: str) -> str | None:

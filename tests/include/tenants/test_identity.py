@@ -7,6 +7,7 @@ import pytest
 
 from include.local.aws.cognito import function_arn
 from include.tenants import user_pools
+from include.tenants.clients import Clients
 from include.tenants.exceptions import IdentityIncomplete
 from include.tenants.identity import (
     IMPORT_ROLE,
@@ -63,6 +64,27 @@ def pool(people, pool_id):
 
 
 # the target's pool
+
+
+class Overtaken:
+    """A Cognito client whose caller finds each custom attribute added by somebody else, just before."""
+
+    def __init__(self, cognito):
+        self._cognito = cognito
+
+    def __getattr__(self, name):
+        return getattr(self._cognito, name)
+
+    def add_custom_attributes(self, **given):
+        self._cognito.add_custom_attributes(**given)
+        return self._cognito.add_custom_attributes(**given)
+
+
+def test_two_migrations_may_add_the_same_attributes_to_a_pool_at_once(people):
+    target = people.cognito.create_user_pool(PoolName="of two")["UserPool"]["Id"]
+    clients = Clients(lambda service, config: Overtaken(people.cognito))
+    user_pools.ensure_attributes(replace(people.p, clients=clients), people.pooled[0], target)
+    assert "custom:legacySub" in {each["Name"] for each in pool(people, target)["SchemaAttributes"]}
 
 
 def test_a_silo_gets_a_pool_and_a_client_with_the_sources_settings(people):
