@@ -9,6 +9,7 @@ dies, the application opens the fence itself once its time is over (`include.ten
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +22,12 @@ from include.tenants.transactions import ConditionFailed, transact
 from include.tenants.verify import compare, recheck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
     from include.tenants.portability import Portability
     from include.tenants.saas import Route
     from include.tenants.store import Migration
+    from include.tenants.turns import Turn
     from include.tenants.verify import Comparison
 
 TURN: Final = "cutover"
@@ -98,25 +100,15 @@ def cut_over(
         CutoverFailed: over budget, or not caught up; it is still approved.
         MigrationConflict: somebody else has moved the tenant or the migration.
     """
-    if migration.state is State.FENCED:
-        migration = _resume(p, migration, owner, say)
-        if migration.state is not State.FENCED:
-            raise CutoverFailed(
-                f"migration {migration.migration_id}: a try before this one has died in the fence, which is open again; nothing was lost. "
-                f"Try again"
-            )
-    else:
+    turn = p.turns.take(migration.migration_id, TURN, owner, always=True)
+    if migration.state is not State.FENCED:
         _before(p, migration, Direction.FORWARD, owner, say)
-        # before anybody is served there; what the replay to it still writes is replayed back too, which changes nothing
-        reverse_from = {
-            table["target"]: arm(p, table["target"], margin_seconds=_MARGIN_SECONDS).to_json()
-            for table in migration.notes["tables"]
-        }
-        migration = _close(p, migration, owner, reverse_from)
+        migration = _begin(p, migration, turn, owner)
     tenant = p.tenant(migration.tenant_id)
     state = migration.notes["fence"]
-    work = _Cutover(p, migration, Direction.FORWARD, owner, say, state["closed_at"], state["until"])
-    try:
+    work = _Cutover(p, migration, Direction.FORWARD, turn, say, state["closed_at"], state["until"])
+    with _opened_after_an_error(p, work, say):
+        fence.close_rows(p.clients.dynamodb, tenant, migration.migration_id, state["until"], sleep=p.sleep)
         comparison = work.prove_equal()
         switched = p.store.transition(
             migration,
@@ -124,36 +116,18 @@ def cut_over(
             {"in_fence": comparison.to_json(), **work.note(p, switched=True)},
             by=owner,
             why=f"{comparison.items:,} items compared in the fence: equal",
-            # a forward replay that is still alive must not see what the reverse one writes
-            beside=[
-                *fence.switch(tenant, migration.migration_id, route),
-                p.turns.retire(migration.migration_id, replay_turn(Direction.FORWARD)),
-            ],
+            beside=[*fence.switch(tenant, migration.migration_id, route, state["until"]), *work.ends()],
         )
-    except BaseException as error:
-        _open(p, work, error, say)
-        if isinstance(error, MigrationConflict):
-            raise CutoverFailed(
-                f"migration {migration.migration_id}: expected the fence to be whole until the switch, found it broken (its time was over, "
-                f"or "
-                f"somebody opened it): the tenant is where it was. {error}"
-            ) from error
-        raise
     figures = switched.notes["cutovers"][-1]
     remove_markers(p, switched)  # a task that is killed here leaves them to the soak's
     say(f"switched after {figures['seconds']:.2f} s without writes; {comparison.items:,} items are equal on both sides")
     return switched
 
 
-def switch_route(p: Portability, migration: Migration, route: Route, *, owner: str) -> Migration:
-    """Move the tenant between two tiers that share their tables: nothing is copied, so nothing has to be kept out."""
-    tenant = p.tenant(migration.tenant_id)
+def switch_plan(p: Portability, migration: Migration, route: Route, *, to: State, owner: str, why: str) -> Migration:
+    """Give the tenant another tier that shares the tables of its own: nothing is copied, so nothing has to be kept out."""
     return p.store.transition(
-        migration,
-        State.SWITCHED,
-        by=owner,
-        why="no data moves",
-        beside=fence.switch(tenant, migration.migration_id, route, fenced=False),
+        migration, to, by=owner, why=why, beside=[fence.switch_plan(p.tenant(migration.tenant_id), route)]
     )
 
 
@@ -172,29 +146,24 @@ def roll_back(
 
     Raises:
         NotVerified: the sides differ; the tenant stays on the target.
-        CutoverFailed: over budget; likewise. Try again.
+        CutoverFailed: over budget, or the fence did not hold; likewise. Try again.
+        MigrationConflict: somebody else has moved the tenant.
     """
-    tenant = p.tenant(migration.tenant_id)
-    if not migration.notes["tables"]:
-        beside = fence.switch(tenant, migration.migration_id, route, fenced=False)
-        return p.store.transition(migration, State.ROLLED_BACK, by=owner, why=why, beside=beside)
-    _before(p, migration, Direction.REVERSE, owner, say)
-    closed, until = p.clock(), p.clock() + migration.request["budget_seconds"]
     turn = p.turns.take(migration.migration_id, TURN, owner, always=True)
+    _before(p, migration, Direction.REVERSE, owner, say)
+    tenant = p.tenant(migration.tenant_id)
+    closed, until = p.clock(), p.clock() + migration.request["budget_seconds"]
     try:
-        transact(
-            p.clients.dynamodb,
-            [*fence.close(tenant, migration.migration_id, until), p.turns.check(turn)],
-            sleep=p.sleep,
-        )
+        closing = [fence.mark_closed(tenant, migration.migration_id), p.turns.check(turn)]
+        transact(p.clients.dynamodb, closing, sleep=p.sleep)
     except ConditionFailed as error:
         raise MigrationConflict(
             f"migration {migration.migration_id}: expected tenant {tenant.tenant_id} at epoch {tenant.epoch} without another's fence, "
-            f"found "
-            "something else: somebody has moved the tenant"
+            "found something else: somebody has moved the tenant, or rolls it back at this moment"
         ) from error
-    work = _Cutover(p, migration, Direction.REVERSE, owner, say, int(closed * 1000), until)
-    try:
+    work = _Cutover(p, migration, Direction.REVERSE, turn, say, int(closed * 1000), until)
+    with _opened_after_an_error(p, work, say):
+        fence.close_rows(p.clients.dynamodb, tenant, migration.migration_id, until, sleep=p.sleep)
         comparison = work.prove_equal()
         done = p.store.transition(
             migration,
@@ -202,18 +171,33 @@ def roll_back(
             {"in_fence_back": comparison.to_json(), **work.note(p, switched=True)},
             by=owner,
             why=why,
-            beside=[
-                *fence.switch(tenant, migration.migration_id, route),
-                p.turns.check(turn),
-                p.turns.retire(migration.migration_id, replay_turn(Direction.REVERSE)),
-            ],
+            beside=[*fence.switch(tenant, migration.migration_id, route, until), *work.ends()],
         )
-    except BaseException as error:
-        _open(p, work, error, say)
-        raise
     remove_markers(p, done)
     say(f"rolled back after {done.notes['cutovers'][-1]['seconds']:.2f} s without writes")
     return done
+
+
+def resume(p: Portability, migration: Migration, *, owner: str, say: Callable[[str], None]) -> Migration:
+    """Look at a fence that a killed try has closed: the migration is still fenced if there is time to go on, else approved again."""
+    left = migration.notes["fence"]["until"] - p.clock()
+    if left > migration.request["budget_seconds"] / 2:
+        say(f"going on in the fence of a try that has died: {left:.0f} s are left")
+        return migration
+    say("a try that has died has left the fence closed: opening it")
+    return reopen(p, migration, owner=owner, why="a try has died in the fence")
+
+
+def reopen(p: Portability, migration: Migration, *, owner: str, why: str) -> Migration:
+    """Open the fence of a migration that is `State.FENCED`, and leave the tenant where it is."""
+    fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration.migration_id, sleep=p.sleep)
+    return p.store.transition(
+        migration,
+        State.APPROVED,
+        by=owner,
+        why=why,
+        beside=[fence.mark_open(p.tenant(migration.tenant_id), migration.migration_id)],
+    )
 
 
 class _Cutover:
@@ -224,7 +208,7 @@ class _Cutover:
         p: Portability,
         migration: Migration,
         direction: Direction,
-        owner: str,
+        turn: Turn,
         say: Callable[[str], None],
         closed_at: int,
         until: float,
@@ -232,7 +216,10 @@ class _Cutover:
         self._p = p
         self.migration = migration
         self.direction = direction
-        self.owner = owner
+        self.turn = turn
+        self.owner = turn.owner
+        self.mark = str(turn.token)
+        self._until = until
         self._say = say
         self.closed_at = closed_at
         self.deadline = until - SWITCH_SECONDS
@@ -255,8 +242,7 @@ class _Cutover:
         }
         if not drained.complete:
             raise self._over_budget("the changes to drain out of the stream")
-        comparison = compare(p, migration, self.direction, recheck_seconds=0, say=self._say)
-        rounds = 0
+        comparison, rounds = self._compared(), 0
         while not comparison.equal:
             if p.clock() >= self.deadline:
                 raise self._differs(comparison)
@@ -264,10 +250,32 @@ class _Cutover:
             p.sleep(_RECHECK_PAUSE_SECONDS)
             replay(p, migration, self.direction, owner=self.owner, seconds=1, always=True, say=self._say)
             comparison = recheck(p, migration, self.direction, comparison)
+            if comparison.equal:  # the replay may have touched what was equal before
+                comparison = self._compared()
         self.figures |= {"items": comparison.items, "rounds": rounds}
         if p.clock() >= self.deadline:
             raise self._over_budget("the comparison")
         return comparison
+
+    def _compared(self) -> Comparison:
+        """Everything, while nobody replays: whose transaction is still on its way has lost the turn, and it is kept until the switch."""
+        p = self._p
+        seconds = max(self._until - p.clock(), 1.0)
+        self._replays = p.turns.take(
+            self.migration.migration_id, replay_turn(self.direction), self.owner, seconds=seconds, always=True
+        )
+        return compare(p, self.migration, self.direction, recheck_seconds=0, say=self._say)
+
+    def ends(self) -> list[dict[str, Any]]:
+        """What stands beside the switch: nobody else has cut over or replayed since the comparison, and nobody replays any more.
+
+        A replay that was thought dead would take what the other direction writes for changes of its own.
+        """
+        name = replay_turn(self.direction)
+        return [
+            self._p.turns.check(self.turn),
+            self._p.turns.retire(self.migration.migration_id, name, self._replays),
+        ]
 
     def note(self, p: Portability, *, switched: bool, why_not: str = "") -> dict[str, Any]:
         """The figures of all cutovers of the migration, this one last."""
@@ -285,15 +293,13 @@ class _Cutover:
         return CutoverFailed(
             f"migration {self.migration.migration_id}: expected {what} to end within the budget of "
             f"{self.migration.request['budget_seconds']} s, found it still going on; the fence is open again, the tenant is where it was, "
-            f"nothing "
-            "is lost. Try when fewer changes come, or with a higher budget_seconds"
+            "nothing is lost. Try when fewer changes come, or with a higher budget_seconds"
         )
 
     def _differs(self, comparison: Comparison) -> NotVerified:
         return NotVerified(
             f"migration {self.migration.migration_id}: expected both sides to be equal in the fence, found {comparison.summary}; the fence "
-            f"is open "
-            "again, the tenant is where it was, nothing is lost. Did somebody write to the tables without the application?"
+            "is open again, the tenant is where it was, nothing is lost. Did somebody write to the tables without the application?"
         )
 
 
@@ -309,7 +315,7 @@ def _before(p: Portability, migration: Migration, direction: Direction, owner: s
             raise CutoverFailed(
                 f"migration {migration.migration_id}: expected the comparison to need at most half of budget_seconds = "
                 f"{migration.request['budget_seconds']}, found that it took {needed:.1f} s before; the fence was not closed. Give a higher "
-                f"budget"
+                "budget"
             )
     end = p.clock() + CATCH_UP_SECONDS
     most = migration.request["most_lag_seconds"]
@@ -324,49 +330,62 @@ def _before(p: Portability, migration: Migration, direction: Direction, owner: s
             )
 
 
-def _close(p: Portability, migration: Migration, owner: str, reverse_from: Mapping[str, Any]) -> Migration:
+def _begin(p: Portability, migration: Migration, turn: Turn, owner: str) -> Migration:
+    """Say that the fence is going to be closed, and store where the reverse replay would begin."""
+    # before anybody is served there; what the replay to it still writes is replayed back too, which changes nothing
+    reverse_from = {
+        table["target"]: arm(p, table["target"], margin_seconds=_MARGIN_SECONDS).to_json()
+        for table in migration.notes["tables"]
+    }
     tenant = p.tenant(migration.tenant_id)
     closed = p.clock()
     until = closed + migration.request["budget_seconds"]
-    # the turn ends whatever a try that was killed may still be doing
-    turn = p.turns.take(migration.migration_id, TURN, owner, always=True)
     return p.store.transition(
         migration,
         State.FENCED,
         {
             "fence": {"closed_at": int(closed * 1000), "until": until, "epoch": tenant.epoch},
-            "reverse_from": dict(reverse_from),
+            "reverse_from": reverse_from,
         },
         by=owner,
-        beside=[*fence.close(tenant, migration.migration_id, until), p.turns.check(turn)],
+        beside=[fence.mark_closed(tenant, migration.migration_id), p.turns.check(turn)],
     )
 
 
-def _resume(p: Portability, migration: Migration, owner: str, say: Callable[[str], None]) -> Migration:
-    """Take over a fence that a killed try has closed, or open it if its time is nearly over."""
-    left = migration.notes["fence"]["until"] - p.clock()
-    if left > migration.request["budget_seconds"] / 2:
-        say(f"going on in the fence of a try that has died: {left:.0f} s are left")
-        p.turns.take(migration.migration_id, TURN, owner, always=True)
-        return migration
-    say("a try that has died has left the fence closed: opening it")
-    return reopen(p, migration, owner=owner, why="a try has died in the fence")
+@contextmanager
+def _opened_after_an_error(p: Portability, work: _Cutover, say: Callable[[str], None]) -> Iterator[None]:
+    """Open the fence after an error, unless the tenant has moved all the same (the answer of the switch was lost).
+
+    Raises:
+        CutoverFailed: instead of the conflict that a broken fence is.
+    """
+    try:
+        yield
+    except BaseException as error:
+        migration = p.store.load(work.migration.migration_id)
+        why = f"{type(error).__name__}: {error}"
+        moved = State.SWITCHED if work.direction is Direction.FORWARD else State.ROLLED_BACK
+        now = p.turns.read(work.turn.migration_id, work.turn.name)
+        mine = now is not None and now.token == work.turn.token  # else another try is in the fence, and opens it
+        if mine and moved.value not in migration.moments:
+            _open(p, work, migration, error, why)
+            say(f"the fence is open again ({why}); tenant {migration.tenant_id} is where it was")
+            remove_markers(p, migration)
+            if isinstance(error, MigrationConflict):
+                raise CutoverFailed(
+                    f"migration {migration.migration_id}: expected the fence to be whole until the switch, found it broken (its time was "
+                    f"over, or somebody opened it); the tenant is where it was, nothing is lost. Try again. {error}"
+                ) from error
+        raise
 
 
-def reopen(p: Portability, migration: Migration, *, owner: str, why: str, to: State = State.APPROVED) -> Migration:
-    """Open the fence of a migration that is `State.FENCED`, and leave the tenant where it is."""
-    tenant = p.tenant(migration.tenant_id)
-    return p.store.transition(migration, to, by=owner, why=why, beside=fence.open_again(tenant, migration.migration_id))
-
-
-def _open(p: Portability, work: _Cutover, error: BaseException, say: Callable[[str], None]) -> None:
-    """Open the fence after an error, unless the tenant has moved all the same (the answer of the switch was lost)."""
-    migration = p.store.load(work.migration.migration_id)
-    why = f"{type(error).__name__}: {error}"
-    if work.direction is Direction.FORWARD:
-        if migration.state is not State.FENCED:
-            return
-        tenant = p.tenant(migration.tenant_id)
+def _open(p: Portability, work: _Cutover, migration: Migration, error: BaseException, why: str) -> None:
+    fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration.migration_id, sleep=p.sleep)
+    opened = fence.mark_open(p.tenant(migration.tenant_id), migration.migration_id)
+    if work.direction is Direction.REVERSE:
+        transact(p.clients.dynamodb, [opened, p.turns.check(work.turn)], sleep=p.sleep)
+        p.store.note(migration.migration_id, work.note(p, switched=False, why_not=why))
+    elif migration.state is State.FENCED:
         back = State.CATCHING_UP if isinstance(error, NotVerified) else State.APPROVED
         p.store.transition(
             migration,
@@ -374,11 +393,5 @@ def _open(p: Portability, work: _Cutover, error: BaseException, say: Callable[[s
             work.note(p, switched=False, why_not=why),
             by=work.owner,
             why=why,
-            beside=fence.open_again(tenant, migration.migration_id),
+            beside=[opened, p.turns.check(work.turn)],
         )
-    elif migration.state is not State.ROLLED_BACK:
-        tenant = p.tenant(migration.tenant_id)
-        transact(p.clients.dynamodb, fence.open_again(tenant, migration.migration_id), sleep=p.sleep)
-        p.store.note(migration.migration_id, work.note(p, switched=False, why_not=why))
-    say(f"the fence is open again ({why}); tenant {migration.tenant_id} is where it was")
-    remove_markers(p, migration)

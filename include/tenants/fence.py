@@ -13,24 +13,29 @@ A writer that finds a fence reads the row: before ``fencedUntil`` it asks its cl
 the writer removes the fence itself (`break_fence`). The switch happens only while all ten rows still carry the fence, so it doesn't
 matter whose clock is wrong: a fence that anybody has broken ends the cutover, not the write.
 
-An application that can't check the row is kept out by an IAM deny; see `include.tenants.deny`.
+For an application that can't check the row there is an IAM deny, put and removed by hand: `include.tenants.deny`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from include.tenants.exceptions import MigrationConflict
 from include.tenants.keys import shard_ids
 from include.tenants.saas import EPOCH, FENCED_BY, FENCES, PARTITION_KEY, TENANTS
 from include.tenants.transactions import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from include.tenants.saas import Route, Tenant
 
 FENCED_UNTIL: Final = "fencedUntil"
+_TRIES: Final = 60
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_LAST_PAUSE_SECONDS: Final = 0.1
 
 
 def write_check(shard_id: str, epoch: int) -> dict[str, Any]:
@@ -75,107 +80,189 @@ def break_fence(dynamodb: Any, shard_id: str, *, clock: Callable[[], float] = ti
     return True
 
 
-def close(tenant: Tenant, migration_id: str, until: float) -> list[dict[str, Any]]:
-    """The writes that close the fence; they go into the transaction of the state's transition.
+def close_rows(
+    dynamodb: Any,
+    tenant: Tenant,
+    migration_id: str,
+    until: float,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Close the fence, one partition after the other: all are closed when it returns. Closed again, it lasts until the new time.
 
-    They happen only if the tenant's route is still the one that ``tenant`` has, and nobody else has closed it.
+    Not in one transaction: each row is in a transaction of every write of its partition, and one that meets any of ten busy rows would
+    hardly ever come through.
 
     Args:
+        dynamodb: a boto3 client.
         tenant: as it was read.
         migration_id: whose fence it is.
         until: when the application may break it, in seconds since the epoch.
+        sleep: waits.
+
+    Raises:
+        MigrationConflict: another migration's fence is there, or the tenant has moved since; what this one had closed is open again.
+        ClientError: a row could not be written; likewise.
     """
     values = {
         ":by": {"S": migration_id},
-        ":until": {"N": str(int(until * 1000))},
+        ":until": _milliseconds(until),
         ":epoch": {"N": str(tenant.epoch)},
         ":tenant": {"S": tenant.tenant_id},
     }
-    free = f"(attribute_not_exists({FENCED_BY}) OR {FENCED_BY} = :by)"
-    rows: list[dict[str, Any]] = [
-        _update(
-            FENCES,
-            {PARTITION_KEY: {"S": shard_id}},
-            f"SET {FENCED_BY} = :by, {FENCED_UNTIL} = :until, {EPOCH} = :epoch, tenantId = :tenant",
-            f"{free} AND (attribute_not_exists({EPOCH}) OR {EPOCH} = :epoch)",
-            values,
-        )
-        for shard_id in shard_ids(tenant.tenant_id)
-    ]
-    del values[":tenant"], values[":until"]
-    return [*rows, _tenant_update(tenant, f"SET {FENCED_BY} = :by", free, values)]
-
-
-def open_again(tenant: Tenant, migration_id: str) -> list[dict[str, Any]]:
-    """The writes that open the fence and leave the tenant where it is. Rows that the application has opened already stay so."""
-    values = {":by": {"S": migration_id}, ":epoch": {"N": str(tenant.epoch)}}
-    mine = f"(attribute_not_exists({FENCED_BY}) OR {FENCED_BY} = :by)"
-    return [
-        *(
-            _update(
-                FENCES,
-                {PARTITION_KEY: {"S": shard_id}},
-                f"REMOVE {FENCED_BY}, {FENCED_UNTIL}",
-                mine,
-                {":by": values[":by"]},
+    try:
+        for shard_id in shard_ids(tenant.tenant_id):
+            _write_row(
+                dynamodb,
+                shard_id,
+                f"SET {FENCED_BY} = :by, {FENCED_UNTIL} = :until, {EPOCH} = :epoch, tenantId = :tenant",
+                f"(attribute_not_exists({FENCED_BY}) OR {FENCED_BY} = :by) AND (attribute_not_exists({EPOCH}) OR {EPOCH} = :epoch)",
+                values,
+                sleep,
             )
-            for shard_id in shard_ids(tenant.tenant_id)
-        ),
-        _tenant_update(tenant, f"REMOVE {FENCED_BY}", mine, values),
-    ]
+    except BaseException as error:
+        open_rows(dynamodb, tenant.tenant_id, migration_id, sleep=sleep)
+        if isinstance(error, dynamodb.exceptions.ConditionalCheckFailedException):
+            raise MigrationConflict(
+                f"migration {migration_id}: expected tenant {tenant.tenant_id} at epoch {tenant.epoch} without another's fence, found "
+                f"{fenced_partitions(dynamodb, tenant.tenant_id) or 'another epoch'}: somebody else moves the tenant, or has moved it"
+            ) from error
+        raise
 
 
-def switch(tenant: Tenant, migration_id: str, route: Route, *, fenced: bool = True) -> list[dict[str, Any]]:
+def open_rows(dynamodb: Any, tenant_id: str, migration_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Open the fence, one partition after the other. Rows that are open, or another migration's, stay as they are."""
+    for shard_id in shard_ids(tenant_id):
+        with contextlib.suppress(dynamodb.exceptions.ConditionalCheckFailedException):
+            _write_row(
+                dynamodb,
+                shard_id,
+                f"REMOVE {FENCED_BY}, {FENCED_UNTIL}",
+                f"{FENCED_BY} = :by",
+                {":by": {"S": migration_id}},
+                sleep,
+            )
+
+
+def mark_closed(tenant: Tenant, migration_id: str) -> dict[str, Any]:
+    """The write that says in the tenant's row that it is fenced; it happens only while its route is the one that ``tenant`` has."""
+    free = f"(attribute_not_exists({FENCED_BY}) OR {FENCED_BY} = :by)"
+    return _tenant_update(tenant, f"SET {FENCED_BY} = :by", free, {":by": {"S": migration_id}})
+
+
+def mark_open(tenant: Tenant, migration_id: str) -> dict[str, Any]:
+    """The write that says that it is fenced no more."""
+    mine = f"(attribute_not_exists({FENCED_BY}) OR {FENCED_BY} = :by)"
+    return _tenant_update(tenant, f"REMOVE {FENCED_BY}", mine, {":by": {"S": migration_id}})
+
+
+def switch(tenant: Tenant, migration_id: str, route: Route, until: float) -> list[dict[str, Any]]:
     """The writes that give the tenant another route and open the fence, all of the route in one conditional write of the tenant's row.
 
-    They happen only while every partition still carries the fence, so no write of the old route can come after.
+    They happen only while every partition carries the fence as it was closed, so no write of the old route can come after.
 
     Args:
         tenant: as it was read.
         migration_id: whose fence it is.
         route: the new one.
-        fenced: False where no data moves: nothing has to be kept out.
+        until: as the fence was closed.
     """
-    mine = {":by": {"S": migration_id}} if fenced else {}
-    held = f"{FENCED_BY} = :by" if fenced else f"attribute_not_exists({FENCED_BY})"
     following = {":next": {"N": str(tenant.epoch + 1)}}
+    mine = {":by": {"S": migration_id}}
     rows = [
         _update(
             FENCES,
             {PARTITION_KEY: {"S": shard_id}},
             f"SET {EPOCH} = :next REMOVE {FENCED_BY}, {FENCED_UNTIL}",
-            f"{held}" + ("" if fenced else f" AND (attribute_not_exists({EPOCH}) OR {EPOCH} = :epoch)"),
-            {**mine, **following, **({} if fenced else {":epoch": {"N": str(tenant.epoch)}})},
+            f"{FENCED_BY} = :by AND {FENCED_UNTIL} = :until",
+            {**mine, **following, ":until": _milliseconds(until)},
         )
         for shard_id in shard_ids(tenant.tenant_id)
     ]
-    names = {f"#route{number}": name for number, name in enumerate(route.to_item())}
-    values = {f":route{number}": value for number, value in enumerate(typed(route.to_item()).values())}
-    sets = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
+    names, values, sets = _route(route)
     row = _tenant_update(
-        tenant,
-        f"SET {sets}, {EPOCH} = :next REMOVE {FENCED_BY}",
-        held,
-        {**values, **mine, **following, ":epoch": {"N": str(tenant.epoch)}},
+        tenant, f"SET {sets}, {EPOCH} = :next REMOVE {FENCED_BY}", f"{FENCED_BY} = :by", {**values, **mine, **following}
     )
     row["Update"]["ExpressionAttributeNames"] = names
     return [*rows, row]
 
 
+def switch_plan(tenant: Tenant, route: Route) -> dict[str, Any]:
+    """The write that gives the tenant another route to the same tables; nothing has to be kept out.
+
+    The epoch stays: it tells where the items are.
+    """
+    names, values, sets = _route(route)
+    row = _tenant_update(tenant, f"SET {sets}", f"attribute_not_exists({FENCED_BY})", values)
+    row["Update"]["ExpressionAttributeNames"] = names
+    return row
+
+
 def fenced_partitions(dynamodb: Any, tenant_id: str) -> dict[str, str]:
     """Which of a tenant's partitions carry a fence, and whose."""
-    found = {}
+    return {shard_id: row[FENCED_BY]["S"] for shard_id, row in _fences(dynamodb, tenant_id)}
+
+
+def fenced_until(dynamodb: Any, tenant_id: str, migration_id: str) -> float | None:
+    """When the last of a migration's fences may be broken, in seconds since the epoch; None if it has none."""
+    ends = [
+        int(row[FENCED_UNTIL]["N"]) / 1000
+        for _, row in _fences(dynamodb, tenant_id)
+        if row[FENCED_BY]["S"] == migration_id
+    ]
+    return max(ends, default=None)
+
+
+def _fences(dynamodb: Any, tenant_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for shard_id in shard_ids(tenant_id):
-        row = dynamodb.get_item(TableName=FENCES, Key={PARTITION_KEY: {"S": shard_id}}, ConsistentRead=True).get(
-            "Item", {}
-        )
+        key = {PARTITION_KEY: {"S": shard_id}}
+        row = dynamodb.get_item(TableName=FENCES, Key=key, ConsistentRead=True).get("Item", {})
         if FENCED_BY in row:
-            found[shard_id] = row[FENCED_BY]["S"]
-    return found
+            yield shard_id, row
+
+
+def _write_row(
+    dynamodb: Any,
+    shard_id: str,
+    update: str,
+    condition: str,
+    values: Mapping[str, Any],
+    sleep: Callable[[float], None],
+) -> None:
+    """One conditional write, again while it meets the application's transactions."""
+    pause = _FIRST_PAUSE_SECONDS
+    for left in reversed(range(_TRIES)):
+        try:
+            dynamodb.update_item(
+                TableName=FENCES,
+                Key={PARTITION_KEY: {"S": shard_id}},
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeValues=dict(values),
+            )
+        except dynamodb.exceptions.TransactionConflictException:
+            if not left:
+                raise
+            sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _route(route: Route) -> tuple[dict[str, str], dict[str, Any], str]:
+    """Names, values and assignments of an update that sets all of it."""
+    names = {f"#route{number}": name for number, name in enumerate(route.to_item())}
+    values = {f":route{number}": value for number, value in enumerate(typed(route.to_item()).values())}
+    return names, values, ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
+
+
+def _milliseconds(seconds: float) -> dict[str, str]:
+    return {"N": str(int(seconds * 1000))}
 
 
 def _tenant_update(tenant: Tenant, update: str, condition: str, values: Mapping[str, Any]) -> dict[str, Any]:
     epoch = f"({EPOCH} = :epoch OR attribute_not_exists({EPOCH}))" if tenant.epoch == 0 else f"{EPOCH} = :epoch"
+    values = {**values, ":epoch": {"N": str(tenant.epoch)}}
     return _update(TENANTS, {"tenantId": {"S": tenant.tenant_id}}, update, f"{condition} AND {epoch}", values)
 
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import fence
-from include.tenants.exceptions import MigrationConflict
+from include.tenants.cutover import reopen
+from include.tenants.exceptions import MigrationConflict, TenantUnknown
 from include.tenants.plan import source_tier, target_tier
 from include.tenants.report import PREFIX, STYLE, duration, moment
 from include.tenants.states import State
@@ -26,6 +27,10 @@ PATIENCE_SECONDS: Final[dict[State, float]] = {
     State.PREFLIGHT: HOUR,
     State.PROVISIONED: HOUR,
     State.STREAM_ARMED: HOUR,
+    State.COPYING: 14 * HOUR,
+    State.CATCHING_UP: 14 * HOUR,
+    State.APPROVED: HOUR,
+    State.FENCED: HOUR / 6,
     State.SWITCHED: HOUR,
     State.COMPLETE: HOUR,
     State.ABORTED: HOUR,
@@ -94,8 +99,8 @@ def to_html(lines: Sequence[Line]) -> str:
     """The page."""
     rows = "".join(
         f'<tr><td><a href="{html.escape(line.migration_id)}">{html.escape(line.migration_id)}</a></td><td>{html.escape(line.way)}</td>'
-        f"<td>{line.state}</td><td>{line.outcome}</td><td>{moment(line.began)}</td><td>{line.unavailable_seconds:.2f} s</td>"
-        f"<td class=bad>{html.escape(line.concern)}</td></tr>"
+        f"<td>{line.state}</td><td>{line.outcome}</td><td>{moment(line.began)}</td><td>{line.unavailable_seconds:.2f} s</td><td "
+        f"class=bad>{html.escape(line.concern)}</td></tr>"
         for line in lines
     )
     head = "".join(
@@ -111,20 +116,20 @@ def to_html(lines: Sequence[Line]) -> str:
 
 
 def _opened(p: Portability, migration: Migration, say: Callable[[str], None]) -> Migration:
-    if migration.state is State.CLEANED or migration.outcome:
+    if migration.state is State.CLEANED:
         return migration
-    until = migration.notes.get("fence", {}).get("until", 0)
-    tenant = p.tenant(migration.tenant_id)
-    if tenant.fenced_by != migration.migration_id or p.clock() <= until + _GRACE_SECONDS:
+    until = fence.fenced_until(p.clients.dynamodb, migration.tenant_id, migration.migration_id)
+    if until is None or p.clock() <= until + _GRACE_SECONDS:
         return migration
     say(f"{migration.migration_id}: its fence is past its time: opening it")
     try:
         if migration.state is State.FENCED:
-            from include.tenants.cutover import reopen
-
             return reopen(p, migration, owner="report_tenant_migrations", why="the fence was past its time")
-        transact(p.clients.dynamodb, fence.open_again(tenant, migration.migration_id), sleep=p.sleep)
-    except (MigrationConflict, ConditionFailed) as error:
+        fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration.migration_id, sleep=p.sleep)
+        tenant = p.tenant(migration.tenant_id)
+        if tenant.fenced_by == migration.migration_id:
+            transact(p.clients.dynamodb, [fence.mark_open(tenant, migration.migration_id)], sleep=p.sleep)
+    except (MigrationConflict, ConditionFailed, TenantUnknown) as error:
         say(f"{migration.migration_id}: somebody else was faster ({error})")
     return p.store.load(migration.migration_id)
 

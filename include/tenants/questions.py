@@ -24,16 +24,27 @@ def cutover_question(migration: Migration) -> str:
         [
             head,
             f"Verified: {comparison['items']:,} items are equal on both sides. {len(migration.notes.get('compliance', []))} compliance "
-            f"checks hold.",
+            "checks held when the target was provisioned.",
             f"*{APPROVE}*: its writes are kept out for at most **{request['budget_seconds']:g} s** while the last changes drain and "
-            f"everything is "
-            f"compared again; reads go on. If that does not come out equal and in time, nothing is switched. Afterwards changes are "
-            f"replayed back "
-            f"for {request['soak_minutes']:g} minutes, so that `rollback_tenant_migration` can undo it.",
+            "everything is compared again; reads go on. If that does not come out equal and in time, nothing is switched. Afterwards "
+            f"changes are replayed back for {request['soak_minutes']:g} minutes, so that `rollback_tenant_migration` can undo it.",
             f"*{REFUSE}*: the migration ends, what was copied is removed, the tenant stays where it is. So does silence for "
             f"{request['approve_within_minutes']:g} minutes.",
         ]
     )
+
+
+def _left_behind(migration: Migration) -> list[str]:
+    """What only the side that is deleted has, if anything has."""
+    comparison = migration.notes.get("after_soak", {})
+    counts = {kind: comparison.get(f"{kind}_count", 0) for kind in ("missing", "different", "extra", "foreign")}
+    if not any(counts.values()):
+        return []
+    told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+    return [
+        f"**The sides were not equal at the end of the soak: {told}.** Somebody wrote to the old tables past the application; what they "
+        "wrote is only there and goes with them. The keys of the first are in the report."
+    ]
 
 
 def deletion_question(migration: Migration) -> str:
@@ -49,6 +60,7 @@ def deletion_question(migration: Migration) -> str:
             f"Tenant **{migration.tenant_id}** is served from {'the target' if side == 'source' else 'the source'} since the migration is "
             f"{migration.outcome}.",
             f"*{APPROVE}* deletes: {'; '.join(what)}. It can't be undone, but by the tables' point-in-time recovery.",
+            *_left_behind(migration),
             f"Evidence: `{archive['uri']}`, locked until {archive['locked_until']}. It is verified once more before anything is deleted.",
         ]
     )

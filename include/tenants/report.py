@@ -28,6 +28,7 @@ WRITE_DOLLARS: Final = 0.625 / 1_000_000
 """DynamoDB on demand in us-east-1, per request unit (aws.amazon.com/dynamodb/pricing/on-demand)."""
 _UNIT_BYTES: Final = 1024
 _REFRESH_SECONDS: Final = 5
+_MOST_KEYS: Final = 50
 _WAY: Final = tuple(state for state in State if state not in (State.ABORTED, State.ROLLED_BACK))
 _WAY_WITHOUT_DATA: Final = tuple(
     state
@@ -197,6 +198,7 @@ def _told(comparison: Mapping[str, Any], when: str) -> dict[str, Any]:
         **counts,
         "items": comparison["items"],
         "tables": comparison["tables"],
+        "differ": [each for kind in counts for each in comparison[kind]][:_MOST_KEYS],
     }
 
 
@@ -290,8 +292,8 @@ def _verification_table(verification: Mapping[str, Any]) -> str:
     table = _table(("table", "partition", "source", "target", "digest of the source", "digest of the target"), rows)
     kind = "good" if verification["equal"] else "bad"
     return (
-        f"<p class={kind}>{_text(verification['summary'])}</p>"
-        f"<details{'' if verification['equal'] else ' open'}><summary>By partition</summary>{table}</details>"
+        f"<p class={kind}>{_text(verification['summary'])}</p><details{'' if verification['equal'] else ' open'}><summary>By "
+        f"partition</summary>{table}</details>"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from include.tenants import cutover
+from include.tenants import cutover, fence
 from include.tenants.changes import Direction, arm, replay, replay_turn
 from include.tenants.draining import remove_markers
 from include.tenants.exceptions import (
@@ -193,8 +193,8 @@ def replicate(
     if figures.lag_seconds > STREAM_HOURS * 3600 * REPLAY_SHARE:
         raise StreamTrimmed(
             f"migration {migration_id}: expected a lag below {STREAM_HOURS * REPLAY_SHARE:.0f} hours, found "
-            f"{figures.lag_seconds / 3600:.1f}: the "
-            "stream would forget changes before they are replayed. Roll it back, and start another when fewer changes come"
+            f"{figures.lag_seconds / 3600:.1f}: the stream would forget changes before they are replayed. Roll it back, and start another "
+            "when fewer changes come"
         )
     return figures
 
@@ -222,8 +222,7 @@ def verify(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migrat
     if not comparison.equal:
         raise NotVerified(
             f"migration {migration_id}: expected both sides to be equal behind the replay, found {comparison.summary}. Is the target "
-            f"written to by "
-            "somebody else? Look at the keys in the report"
+            "written to by somebody else? Look at the keys in the report"
         )
     expires = int((began + p.config.verification_minutes * 60) * 1000)
     say(
@@ -282,6 +281,8 @@ def cut_over(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
     migration = p.store.load(migration_id)
     if reached(migration.state, State.SWITCHED):
         return migration
+    if migration.state is State.FENCED:
+        migration = cutover.resume(p, migration, owner=owner, say=say)
     approval = migration.notes.get("approval")
     if not approval or not approval["approved"] or migration.outcome:
         raise ApprovalRefused(
@@ -295,7 +296,8 @@ def cut_over(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
             f"{approval['by']}; nothing was switched"
         )
     if not moves_data(migration):
-        return cutover.switch_route(p, migration, target_route(p, migration), owner=owner)
+        route = target_route(p, migration)
+        return cutover.switch_plan(p, migration, route, to=State.SWITCHED, owner=owner, why="no data moves")
     migration = _verified_again(p, migration, owner=owner, say=say)
     return cutover.cut_over(p, migration, target_route(p, migration), owner=owner, say=say)
 
@@ -340,12 +342,30 @@ def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
     beside = []
     if moves_data(migration):
         notes["identity_coverage"] = coverage(p, migration).to_json()
-        comparison = _compared(p, migration, Direction.REVERSE, owner=owner, say=say)
+        fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration_id, sleep=p.sleep)
+        tenant = p.tenant(migration.tenant_id)
+        if tenant.fenced_by == migration_id:  # a rollback that has died in its fence
+            beside.append(fence.mark_open(tenant, migration_id))
+        comparison = _compared_after_soak(p, migration, owner=owner, say=say, notes=notes)
         notes["after_soak"] = comparison.to_json()
         if not comparison.equal:
             say(f"written behind the application's back since the switch, and left where it is: {comparison.summary}")
         beside.append(p.turns.retire(migration_id, replay_turn(Direction.REVERSE)))
     return p.store.transition(migration, State.COMPLETE, notes, by=owner, beside=beside)
+
+
+def _compared_after_soak(
+    p: Portability, migration: Migration, *, owner: str, say: Say, notes: dict[str, Any]
+) -> Comparison:
+    """Both sides, once more; also when the way back was lost because its stream has forgotten changes."""
+    from include.tenants.verify import compare
+
+    try:
+        return _compared(p, migration, Direction.REVERSE, owner=owner, say=say)
+    except StreamTrimmed as error:
+        say(f"the way back is lost, and ends here: {error}")
+        notes["way_back_lost"] = str(error)
+        return compare(p, migration, Direction.REVERSE, recheck_seconds=0, say=say)
 
 
 def abort(
@@ -374,7 +394,6 @@ def abort(
     Raises:
         MigrationConflict: the tenant has moved; roll it back instead.
     """
-    from include.tenants import fence
     from include.tenants.copying import quiet_at, units
 
     migration = p.store.load(migration_id)
@@ -383,15 +402,16 @@ def abort(
     if reached(migration.state, State.SWITCHED):
         raise MigrationConflict(
             f"migration {migration_id}: expected the tenant not to have moved, found {migration.state}; roll it back "
-            f"(rollback_tenant_migration)"
+            "(rollback_tenant_migration)"
         )
     tenant = p.tenant(migration.tenant_id)
     names = [replay_turn(direction) for direction in Direction]
     if moves_data(migration):
         names += [unit.name for unit in units(migration.tenant_id)]
     beside = [p.turns.retire(migration_id, name) for name in names]
-    if migration.state is State.FENCED or tenant.fenced_by == migration_id:
-        beside += fence.open_again(tenant, migration_id)
+    fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration_id, sleep=p.sleep)
+    if tenant.fenced_by == migration_id:
+        beside.append(fence.mark_open(tenant, migration_id))
     aborted = p.store.transition(
         migration,
         State.ABORTED,
@@ -418,25 +438,35 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
     Raises:
         MigrationConflict: it is over, so there is no way back any more but another migration.
     """
-    from include.tenants.identity import return_identity
-
     migration = p.store.load(migration_id)
     if migration.state is State.ROLLED_BACK:
-        return_identity(p, migration, say)
+        _return_users(p, migration, say)
     if migration.state in (State.ABORTED, State.ROLLED_BACK):
         return migration
     if migration.state not in (State.SWITCHED, State.SOAK):
         if migration.outcome:
             raise MigrationConflict(
                 f"migration {migration_id}: expected it to be under way, found it {migration.state}: the replay to the source has ended. "
-                f"Start another "
-                f"migration to {source_tier(migration)}"
+                f"Start another migration to {source_tier(migration)}"
             )
         return abort(p, migration_id, owner=owner, why=why, say=say, asked=True)
-    return_identity(p, migration, say)  # users that were made since the switch can sign in when they are back
-    migration = cutover.roll_back(p, migration, source_route(p, migration), owner=owner, why=why, say=say)
-    return_identity(p, migration, say)  # and those that were made meanwhile
+    route = source_route(p, migration)
+    if not moves_data(migration):
+        return cutover.switch_plan(p, migration, route, to=State.ROLLED_BACK, owner=owner, why=why)
+    _return_users(p, migration, say)  # those that were made since the switch can sign in when they are back
+    migration = cutover.roll_back(p, migration, route, owner=owner, why=why, say=say)
+    _return_users(p, migration, say)  # and those that were made meanwhile
     return migration
+
+
+def _return_users(p: Portability, migration: Migration, say: Say) -> None:
+    """Bring users that were made in the target back; the clean-up does it again. Where the tenant is served doesn't wait for it."""
+    from include.tenants.identity import return_identity
+
+    try:
+        return_identity(p, migration, say)
+    except Exception as error:  # of Cognito, which must not keep a tenant where it is in trouble
+        say(f"not all users that were made since the switch are back, the clean-up tries again: {error}")
 
 
 def source_route(p: Portability, migration: Migration) -> Route:

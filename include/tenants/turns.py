@@ -72,8 +72,11 @@ class Turns:
 
         Raises:
             TurnTaken: somebody else has it.
+            TurnLost: this work is over.
         """
         condition = f"attribute_not_exists({PARTITION}) OR #until <= :now OR #owner = :owner"
+        if always:
+            condition = f"attribute_not_exists({PARTITION}) OR #owner <> :nobody"
         values = {":until": self._until(seconds), ":owner": {"S": owner}, ":one": {"N": "1"}, ":none": {"S": "{}"}}
         try:
             row = self._dynamodb.update_item(
@@ -81,15 +84,22 @@ class Turns:
                 Key=_key(migration_id, name),
                 UpdateExpression="SET #owner = :owner, #until = :until, checkpoint = if_not_exists(checkpoint, :none) ADD #token :one",
                 ExpressionAttributeNames={"#owner": "owner", "#until": "until", "#token": "token"},
-                ExpressionAttributeValues=values if always else {**values, ":now": self._until(0)},
+                ExpressionAttributeValues={
+                    **values,
+                    **({":nobody": {"S": _NOBODY}} if always else {":now": self._until(0)}),
+                },
                 ReturnValues="ALL_NEW",
-                **({} if always else {"ConditionExpression": condition}),
+                ConditionExpression=condition,
             )["Attributes"]
         except self._dynamodb.exceptions.ConditionalCheckFailedException as error:
             found = self.read(migration_id, name)
+            if found and found.owner == _NOBODY:
+                raise TurnLost(
+                    f"migration {migration_id}: {name} is over, and nothing more is to be done of it"
+                ) from error
             raise TurnTaken(
-                f"migration {migration_id}: expected nobody at {name}, found {found.owner if found else 'somebody'}; it is let go at "
-                f"the latest {seconds:.0f} s after it was last heard of"
+                f"migration {migration_id}: expected nobody at {name}, found {found.owner if found else 'somebody'}; it is let go at the "
+                f"latest {seconds:.0f} s after it was last heard of"
             ) from error
         return _read(row)
 
@@ -118,9 +128,15 @@ class Turns:
             }
         }
 
-    def retire(self, migration_id: str, name: str) -> dict[str, Any]:
-        """An element of ``TransactItems`` that ends a piece of work for good: who is at it has lost the turn, and nobody gets it again."""
-        return {
+    def retire(self, migration_id: str, name: str, mine: Turn | None = None) -> dict[str, Any]:
+        """An element of ``TransactItems`` that ends a piece of work for good: who is at it has lost the turn, and nobody gets it again.
+
+        Args:
+            migration_id: of which migration.
+            name: of the piece of work.
+            mine: the transaction happens only while this turn isn't lost.
+        """
+        element: dict[str, Any] = {
             "Update": {
                 "TableName": MIGRATIONS,
                 "Key": _key(migration_id, name),
@@ -134,6 +150,10 @@ class Turns:
                 },
             }
         }
+        if mine:
+            element["Update"]["ConditionExpression"] = "#token = :token"
+            element["Update"]["ExpressionAttributeValues"][":token"] = {"N": str(mine.token)}
+        return element
 
     def read(self, migration_id: str, name: str) -> Turn | None:
         """The turn as it is now; None if there never was one."""
@@ -170,8 +190,8 @@ class Turns:
             )["Attributes"]
         except self._dynamodb.exceptions.ConditionalCheckFailedException as error:
             raise TurnLost(
-                f"migration {turn.migration_id}: expected {turn.owner} to be still at {turn.name}, found somebody else there; "
-                "this one stops"
+                f"migration {turn.migration_id}: expected {turn.owner} to be still at {turn.name}, found somebody else there; this one "
+                "stops"
             ) from error
         return _read(row)
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from include.local.demo.runs import DemoError
 
 if TYPE_CHECKING:
-    from include.platform.airflow_api import HttpAirflowApi
+    from include.platform.airflow_api import AirflowApi
 
 READING_SECONDS: Final = 5.0
 """As long as a person reads, at least. Airflow takes a task that is resumed before the scheduler has heard of its pause for one whose
@@ -22,7 +22,7 @@ def question_path(dag_id: str, run_id: str, task_id: str) -> str:
     return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/-1/hitlDetails"
 
 
-def asked(api: HttpAirflowApi, dag_id: str, run_id: str, task_id: str, timeout: float = 300) -> dict[str, Any]:
+def asked(api: AirflowApi, dag_id: str, run_id: str, task_id: str, timeout: float = 300) -> dict[str, Any]:
     """Wait for a question, and read it.
 
     Raises:
@@ -46,7 +46,7 @@ def asked(api: HttpAirflowApi, dag_id: str, run_id: str, task_id: str, timeout: 
 
 
 def answer(
-    api: HttpAirflowApi, dag_id: str, run_id: str, task_id: str, choice: str, reason: str, timeout: float = 300
+    api: AirflowApi, dag_id: str, run_id: str, task_id: str, choice: str, reason: str, timeout: float = 300
 ) -> dict[str, Any]:
     """Wait for a question, read it, answer it; gives the question."""
     question = asked(api, dag_id, run_id, task_id, timeout)

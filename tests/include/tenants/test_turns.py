@@ -87,13 +87,27 @@ def test_work_that_is_over_ends_who_is_at_it_and_nobody_gets_it_again(turns, saa
     with pytest.raises(TurnLost):
         turns.save(turn, {})
     clock.now += 10**6
-    with pytest.raises(TurnTaken):
+    with pytest.raises(TurnLost):
         turns.take("m1", "replay", "a")
+
+
+def test_work_that_is_over_is_not_even_taken_by_who_takes_it_always(turns, saas):
+    """A try that was thought dead wakes up after the switch."""
+    transact(saas.dynamodb, [turns.retire("m1", "replay")])
+    with pytest.raises(TurnLost, match="replay is over"):
+        turns.take("m1", "replay", "a", always=True)
+
+
+def test_work_is_over_only_if_nobody_else_was_at_it_since(turns, saas):
+    turn = turns.take("m1", "replay", "a")
+    turns.take("m1", "replay", "b", always=True)
+    with pytest.raises(ConditionFailed):
+        transact(saas.dynamodb, [turns.retire("m1", "replay", turn)])
 
 
 def test_work_that_never_began_can_be_over(turns, saas):
     transact(saas.dynamodb, [turns.retire("m1", "replay")])
-    with pytest.raises(TurnTaken):
+    with pytest.raises(TurnLost):
         turns.take("m1", "replay", "a")
 
 
