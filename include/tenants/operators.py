@@ -33,6 +33,8 @@ REPORT_URL: Final = "/tenant-migrations/{migration_id}"
 BURST_SECONDS: Final = 60.0
 """How long a task replays before it looks at the migration again."""
 _MIGRATION_KEY: Final = "migration_id"
+_PLAN: Final = "plan"
+"""Key of a dry run's plan."""
 
 
 def portability() -> Portability:
@@ -88,7 +90,19 @@ class MigrationOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Take the step, and bring the report up to date whatever comes of it."""
+        if self.migration in (None, "", "None"):  # as a template renders what no task has given
+            return self.without_migration(context)
         return self.guarded(context, lambda p: self.step(p, context))
+
+    def without_migration(self, context: Context) -> None:
+        """The run has begun no migration: it is a dry run, or its first task has failed.
+
+        Raises:
+            AirflowSkipException: there is nothing to do.
+        """
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        raise AirflowSkipException("this run has no migration: there is nothing to do")
 
     def step(self, p: Portability, context: Context) -> Any:
         """What the task is for."""
@@ -163,7 +177,7 @@ class PlanMigrationOperator(MigrationOperator):
             for line in made.to_text().splitlines():
                 log.info("%s", line)
             if params["dry_run"]:
-                context["ti"].xcom_push(key="plan", value=made.to_json())
+                context["ti"].xcom_push(key=_PLAN, value=made.to_json())
                 raise AirflowSkipException("dry run: nothing was changed, not even a record of it was made")
             begun = begin(p, self.migration, request, made, by=_asked_by(context))
             return begun.migration_id
@@ -528,6 +542,14 @@ class ReportOperator(MigrationOperator):
         AirflowFailException: it was aborted for an error, or is not over.
     """
 
+    def without_migration(self, context: Context) -> None:
+        """Only after a dry run that is as it has to be: a skipped last task must not make a success of a run that has failed."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        if context["params"].get("dry_run") and context["ti"].xcom_pull(task_ids=PLAN_TASK, key=_PLAN):
+            return super().without_migration(context)
+        raise AirflowFailException("expected the run's first task to give a migration, found none: see why it failed")
+
     def step(self, p: Portability, context: Context) -> dict[str, Any]:
         """Tell."""
         from airflow.sdk.exceptions import AirflowFailException
@@ -595,8 +617,8 @@ class PlanDeletionOperator(TenantOperator):
         migration = p.store.load(self.migration)
         if migration.state is not State.ARCHIVED:
             raise PreflightFailed(
-                f"expected migration {self.migration} of tenant {migration.tenant_id} to be archived, found it {migration.state}; "
-                "nothing was deleted. Let it end"
+                f"expected migration {self.migration} of tenant {migration.tenant_id} to be archived, found it {migration.state}; nothing "
+                "was deleted. Let it end"
             )
         verify_archive(p, migration)
         question = deletion_question(migration)

@@ -15,10 +15,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput, TaskDeferred
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, GetXCom, XComResult
+from airflow.sdk.types import TaskInstanceKey
 
 from data_platform.tenants.triggers import ChangesTrigger
 from include.local.aws.trial import trial_aws
 from include.local.saas.clients import clients_at
+from include.local.saas.kills import Killed, KillSwitch, killable
 from include.local.saas.seed import SeedTenant, seed
 from include.local.saas.tables import make_data_tables
 from include.tenants import fence
@@ -58,6 +60,7 @@ from include.tenants.report import key
 from include.tenants.request import MigrationRequest
 from include.tenants.saas import DATA_TABLES, Tier
 from include.tenants.states import State
+from include.tenants.steps import cut_over
 from include.tenants.streams import arm
 from tests.include.tenants.histories import put_tenant, routed
 
@@ -168,8 +171,6 @@ def asked(monkeypatch):
 
     class Comms:
         def send(self, msg):
-            if isinstance(msg, GetXCom):
-                return XComResult(key=msg.key, value=None)
             assert isinstance(msg, CreateHITLDetailPayload)
             return sent.append(msg)
 
@@ -182,7 +183,8 @@ def brought(p, tenant_id, state, **limits):
     request = MigrationRequest(tenant_id, Tier.PLATINUM, why=WHY, **limits)
     made = begin(p, f"m-{tenant_id}", request, make_plan(p, request), by="test")
     make_data_tables(p.clients.dynamodb, tenant_id)
-    equal = {f"{kind}_count": 0 for kind in ("missing", "different", "extra", "foreign")}
+    equal = {kind: [] for kind in ("missing", "different", "extra", "foreign")}
+    equal |= {f"{kind}_count": 0 for kind in equal}
     comparison = {"items": 0, "seconds": 0.1, "at_ms": 0, "tables": [], **equal}
     noted = {
         State.STREAM_ARMED: lambda: {"armed": armed(p, made, "source")},
@@ -206,7 +208,12 @@ def approve(p, tenant_id, **limits):
     """A verified migration, approved."""
     made = brought(p, tenant_id, State.VERIFIED, **limits)
     approval = {"approved": True, "by": "mia", "why": REASON, "at": int(time.time() * 1000)}
-    return p.store.transition(made, State.APPROVED, {"approval": approval}, by="mia")
+    target = {
+        "configuration": {"api_key_id": usage_plan(p, tenant_id, Tier.PLATINUM).api_key_id},
+        "identity": {"user_pool_id": "pool", "app_client_id": "client"},
+        "resources": {"api_url": "https://target.example.com"},
+    }
+    return p.store.transition(made, State.APPROVED, {"approval": approval, **target}, by="mia")
 
 
 def published(p, name):
@@ -341,6 +348,35 @@ def test_a_dry_run_says_everything_and_writes_nothing(p, tenant, target):
     )
 
 
+AFTERWARDS = (AbortOperator, ArchiveOperator)
+"""What runs whatever came before, beside the report."""
+
+
+def test_a_dry_run_is_a_success(p, tenant):
+    run = Run(tenant, dry_run=True)
+    with pytest.raises(AirflowSkipException):
+        run.do(PlanMigrationOperator, "plan_migration")
+    for kind in (*AFTERWARDS, ReportOperator):
+        with pytest.raises(AirflowSkipException, match="this run has no migration"):
+            run.do(kind)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("target", ["Basic", "Premium"])
+def test_a_run_whose_plan_has_failed_fails_with_one_message(p, tenant, target, dry_run):
+    """Its last task decides about the run: where it skipped, the run would be a success."""
+    run = Run(tenant, target, dry_run=dry_run)
+    if target == "Basic":
+        with pytest.raises(AirflowFailException):
+            run.do(PlanMigrationOperator, "plan_migration")
+    for kind in AFTERWARDS:
+        with pytest.raises(AirflowSkipException):
+            run.do(kind)
+    for migration in ({}, {"migration": None}):  # by a template; by another task's output
+        with pytest.raises(AirflowFailException, match="expected the run's first task to give a migration, found none"):
+            run.do(ReportOperator, **migration)
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -379,6 +415,20 @@ def test_each_task_tells_which_report_is_its_own_and_brings_it_up_to_date_also_i
         ("finish_copy", "migration_id"): made.migration_id,
     }
     assert published(p, made.migration_id)["state"] == "COPYING"
+
+
+@pytest.mark.parametrize(("given", "link"), [("acme-1", "/tenant-migrations/acme-1"), (None, "")])
+def test_the_button_on_a_task_leads_to_the_report_that_it_has_told(monkeypatch, given, link):
+    class Comms:
+        def send(self, msg):
+            assert isinstance(msg, GetXCom)
+            assert (msg.key, msg.dag_id, msg.run_id, msg.task_id) == ("migration_id", "migrate_tenant", "r", "verify")
+            return XComResult(key=msg.key, value=given)
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(), raising=False)
+    ti_key = TaskInstanceKey(dag_id="migrate_tenant", task_id="verify", run_id="r", try_number=1, map_index=-1)
+    task = VerifyOperator(task_id="verify")
+    assert [each.get_link(task, ti_key=ti_key) for each in task.operator_extra_links] == [link]
 
 
 def test_a_report_that_can_not_be_written_stops_no_step(p, tenant, monkeypatch):
@@ -483,27 +533,21 @@ def test_a_cutover_over_budget_is_tried_again(p, tenant):
     made = approve(p, tenant, budget_seconds=5)
     verification = made.notes["verification"]
     slow = verification | {"comparison": verification["comparison"] | {"seconds": 1000.0}}
-    key_id = usage_plan(p, tenant, Tier.PLATINUM).api_key_id
-    target = {
-        "configuration": {"api_key_id": key_id},
-        "identity": {"user_pool_id": "pool", "app_client_id": "client"},
-        "resources": {"api_url": "https://target.example.com"},
-    }
-    p.store.note(made.migration_id, {"verification": slow, **target})
+    p.store.note(made.migration_id, {"verification": slow})
     with pytest.raises(CutoverFailed, match=r"found that it took 1000\.0 s before; the fence was not closed"):
         Run(tenant).of(made).do(CutOverOperator)
 
 
-def test_a_cutover_that_is_killed_lets_the_tenant_write_again_at_once(p, tenant):
+def test_a_cutover_that_is_killed_lets_the_tenant_write_again_at_once(url, p, tenant):
     made = approve(p, tenant)
     task = CutOverOperator(task_id="cut_over", migration=made.migration_id)
     task.on_kill()
     assert p.store.load(made.migration_id).epoch == made.epoch  # before the fence there is nothing to open
-    until = time.time() + 30
-    fenced = {"closed_at": int(time.time() * 1000), "until": until, "epoch": 0}
-    p.store.transition(
-        made, State.FENCED, {"fence": fenced}, by="test", beside=fence.close(p.tenant(tenant), made.migration_id, until)
-    )
+    switch = KillSwitch(2, only="transact_write_items")  # the first one of those inside the fence
+    dying = Portability(killable(clients_at(url), switch), CONFIG)
+    with pytest.raises(Killed):
+        cut_over(dying, made.migration_id, owner="cut_over", say=lambda text: None)
+    assert p.store.load(made.migration_id).state is State.FENCED
     assert len(fence.fenced_partitions(p.clients.dynamodb, tenant)) == 10
 
     task.on_kill()
