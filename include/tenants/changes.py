@@ -28,7 +28,7 @@ from include.tenants.keys import MARKER, owner_of
 from include.tenants.saas import DATA_TABLES
 from include.tenants.streams import MOST_LAG_SECONDS, Position, Record, ShardPosition, Stream, arm
 from include.tenants.throttle import insist
-from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, transact
+from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, new_token, transact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -278,6 +278,7 @@ class Replayer:
                     transact,
                     self.p.clients.dynamodb,
                     [self.p.turns.check(self.turn), *elements],
+                    token=new_token(),  # one for all tries
                     seconds=20,
                     sleep=self.p.sleep,
                     clock=self.p.clock,

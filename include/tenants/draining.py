@@ -20,7 +20,7 @@ from include.tenants.changes import Direction, Replayer, replay_turn, tables, ta
 from include.tenants.keys import MARKER, shard_ids
 from include.tenants.saas import PARTITION_KEY
 from include.tenants.throttle import insist
-from include.tenants.transactions import transact
+from include.tenants.transactions import new_token, transact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def put_markers(p: Portability, migration: Migration, direction: Direction) -> N
         for table, source, _ in tables(migration, direction)
         for shard_id in shard_ids(migration.tenant_id)
     ]
-    write = partial(transact, p.clients.dynamodb, elements, sleep=p.sleep, clock=p.clock)
+    write = partial(transact, p.clients.dynamodb, elements, token=new_token(), sleep=p.sleep, clock=p.clock)
     insist(write, seconds=10, clock=p.clock, sleep=p.sleep)
 
 

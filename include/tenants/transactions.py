@@ -47,6 +47,7 @@ def transact(
     dynamodb: Any,
     elements: Sequence[Mapping[str, Any]],
     *,
+    token: str | None = None,
     seconds: float = 10,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -56,6 +57,8 @@ def transact(
     Args:
         dynamodb: a boto3 client.
         elements: of ``TransactItems``.
+        token: of this write; who calls again after an error gives the same, else a request that was lost on its way and arrives after
+            the next try would be written once more, over what came since. AWS knows a token for ten minutes.
         seconds: how long to try.
         sleep: waits.
         clock: seconds.
@@ -68,9 +71,8 @@ def transact(
 
     end = clock() + seconds
     pause = 0.01
-    token = (
-        uuid.uuid4().hex
-    )  # so that a try after one whose answer was an error isn't refused for what that one has written
+    # so that a try after one whose answer was an error isn't refused for what that one has written
+    token = token or new_token()
     while True:
         try:
             dynamodb.transact_write_items(TransactItems=list(elements), ClientRequestToken=token)
@@ -91,6 +93,11 @@ def transact(
             pause = min(pause * 2, 0.5)
         else:
             return
+
+
+def new_token() -> str:
+    """A token of a write."""
+    return uuid.uuid4().hex
 
 
 def plain(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
 from include.local.aws.controls import Controls
 from include.tenants import changes
@@ -288,6 +289,31 @@ def test_who_has_lost_the_turn_writes_nothing_more(p, migration):
         late.step()
 
     assert everything(p, TARGET) == {}
+
+
+def test_a_write_that_arrives_after_its_next_try_does_not_bring_an_old_state_back(p, migration):
+    late = []
+
+    class Dynamodb:
+        def __getattr__(self, name):
+            return getattr(p.clients.dynamodb, name)
+
+        def transact_write_items(self, **arguments):
+            if not late:
+                late.append(arguments)
+                raise ConnectionClosedError(endpoint_url="https://dynamodb")  # the request is still on its way
+            return p.clients.dynamodb.transact_write_items(**arguments)
+
+    class Clients:
+        dynamodb, streams = Dynamodb(), p.clients.streams
+
+    replayer = taken(replace(p, clients=Clients()), migration)
+    for value in ("one", "two"):
+        put(p, SOURCE, product("acme-1", "1", name={"S": value}))
+        replayer.step()
+    p.clients.dynamodb.transact_write_items(**late[0])
+
+    assert everything(p, TARGET)["acme-1", "1"]["name"] == {"S": "two"}
 
 
 def test_a_turn_that_somebody_has_is_left_to_them(p, migration):
