@@ -96,6 +96,7 @@ def served_from(p, tenant_id):
     return tenant.route.tier
 
 
+@pytest.mark.timeout(600)
 def test_there_and_back_and_undone_under_load_with_kills_no_write_is_lost(url, clients, fresh, tmp_path):
     """Both directions and a rollback; writes stall past the cutover, steps die anywhere; the neighbour is used all the while."""
     tenant_id, chance = next(fresh), random.Random(5)
