@@ -233,8 +233,10 @@ class _Cutover:
             CutoverFailed: there is no time left.
         """
         p, migration = self._p, self.migration
-        put_markers(p, migration, self.direction)
-        drained = drain(p, migration, self.direction, owner=self.owner, deadline=self.deadline, say=self._say)
+        put_markers(p, migration, self.direction, mark=self.mark)
+        drained = drain(
+            p, migration, self.direction, owner=self.owner, deadline=self.deadline, say=self._say, mark=self.mark
+        )
         self.figures |= {
             "markers": drained.markers_seen,
             "drained": drained.records,

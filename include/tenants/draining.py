@@ -53,14 +53,22 @@ class DrainFigures:
     aside: tuple[dict[str, Any], ...] = ()
 
 
-def marker(migration: Migration, direction: Direction) -> str:
-    """Sort key of the markers of a cutover: another one has another epoch."""
-    return f"{MARKER}{migration.migration_id}#{direction}#{migration.epoch}"
+def marker(migration: Migration, direction: Direction, mark: str = "") -> str:
+    """Sort key of the markers of a try of a cutover."""
+    return f"{MARKER}{migration.migration_id}#{direction}#{mark or migration.epoch}"
 
 
-def put_markers(p: Portability, migration: Migration, direction: Direction) -> None:
-    """Write a marker into each of the tenant's partitions; written again it changes nothing, so there is one record of each."""
-    sort = marker(migration, direction)
+def put_markers(p: Portability, migration: Migration, direction: Direction, *, mark: str = "") -> None:
+    """Write a marker into each of the tenant's partitions; written again it changes nothing, so there is one record of each.
+
+    Args:
+        p: what it works with.
+        migration: in its fence.
+        direction: which way it is drained.
+        mark: another for each try, so that no try takes the markers of one before it for its own: a rollback that failed leaves the
+            migration's epoch as it was. Without one the epoch stands for it.
+    """
+    sort = marker(migration, direction, mark)
     elements = [
         {"Put": {"TableName": source, "Item": {PARTITION_KEY: {"S": shard_id}, table.sort_key: {"S": sort}}}}
         for table, source, _ in tables(migration, direction)
@@ -78,23 +86,25 @@ def drain(
     owner: str,
     deadline: float,
     say: Callable[[str], None],
+    mark: str = "",
 ) -> DrainFigures:
     """Replay until all markers were seen and then all shards were read to their tips.
 
     Args:
         p: what it works with.
-        migration: in its fence, with markers; of the epoch that they were written in.
+        migration: in its fence, with markers.
         direction: which way.
         owner: who does it; the turn is taken from whoever has it.
         deadline: when to stop, by the clock.
         say: is told how it went.
+        mark: that the markers were written with.
 
     Raises:
         TurnLost: somebody else replays by now.
         StreamTrimmed: changes are gone before they were read.
     """
     began = p.clock()
-    sort = marker(migration, direction)
+    sort = marker(migration, direction, mark)
     wanted = len(tables(migration, direction)) * len(shard_ids(migration.tenant_id))
     replayer = Replayer(p, migration, direction, take_turn(p, migration, direction, owner, always=True), marker=sort)
     all_seen = False

@@ -32,8 +32,8 @@ def migration(p):
     return armed(p, begin(p))
 
 
-def run(p, migration, direction=Direction.FORWARD, *, seconds=30.0):
-    return drain(p, migration, direction, owner="task", deadline=p.clock() + seconds, say=lambda text: None)
+def run(p, migration, direction=Direction.FORWARD, *, seconds=30.0, **given):
+    return drain(p, migration, direction, owner="task", deadline=p.clock() + seconds, say=lambda text: None, **given)
 
 
 def markers(p, table_name):
@@ -126,6 +126,19 @@ def test_markers_of_another_cutover_do_not_count(p, migration):
     put_markers(p, replace(migration, epoch=5), Direction.REVERSE)
 
     assert run(p, replace(migration, epoch=6), seconds=0.3).markers_seen == 0
+
+
+def test_markers_of_an_earlier_try_do_not_count_also_when_they_were_seen_then(p, migration):
+    put_markers(p, migration, Direction.FORWARD, mark="1")
+    assert run(p, migration, mark="1").markers_seen == 20
+    put(p, SOURCE, product("acme-4", "between the tries"))
+
+    before = run(p, migration, seconds=0.3, mark="2")
+    put_markers(p, migration, Direction.FORWARD, mark="2")
+    after = run(p, migration, mark="2")
+
+    assert (before.complete, before.markers_seen, before.stragglers) == (False, 0, 0)
+    assert (after.complete, after.markers_seen) == (True, 20)
 
 
 def test_a_write_past_the_fence_is_told_of_and_arrives(p, migration):
