@@ -26,6 +26,8 @@ BENCHMARKS = {
     "gateway-once": "gateway_once",
     "gateway-overhead": "gateway_overhead",
     "gateway-triggerer": "gateway_triggerer",
+    "migration-losses": "migration_losses",
+    "migration-unfenced": "migration_unfenced",
     "package": "package",
     "demo": "demo",
 }
