@@ -20,13 +20,14 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import asdict, dataclass
+from itertools import batched
 from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import user_pools
 from include.tenants.exceptions import IdentityIncomplete
 from include.tenants.plan import source_tier, target_tier
 from include.tenants.saas import TENANT_CLAIM, TENANT_USERS
-from include.tenants.user_import import create_user, import_users
+from include.tenants.user_import import WAIT_SECONDS, create_user, import_users
 from include.tenants.user_migration import LEGACY_SUB, moved_attributes
 from include.tenants.user_pools import patiently
 from include.tenants.user_ways import FUNCTION, MADE_BY, attach, close_way, make_verifier, open_way, setting, way, ways
@@ -45,7 +46,11 @@ IMPORT_ROLE: Final = "userImportRole"
 APP_CLIENT: Final = "ServerlessSaaSClient"
 POOLS_PER_REGION: Final = 1000
 """Cognito's quota unless AWS was asked for more."""
+SOON_SECONDS: Final = 120.0
+"""How long a rollback waits for an import before it goes on without it."""
 _MOST_NAMES: Final = 10
+_LOOK_EVERY: Final = 25
+"""Users that are deleted before it is looked again whether they may be."""
 
 
 @dataclass(frozen=True)
@@ -274,24 +279,61 @@ def finish_identity(p: Portability, migration: Migration, say: Callable[[str], N
     return done
 
 
-def return_identity(p: Portability, migration: Migration, say: Callable[[str], None]) -> int:
+def return_identity(
+    p: Portability, migration: Migration, say: Callable[[str], None], *, seconds: float = SOON_SECONDS
+) -> int:
     """After a rollback: bring users that were made in the target pool since the switch to the source pool; gives how many.
 
-    They have to set a password. Who moved is in the source pool still, with the password that it had there.
+    They have to set a password. Who moved is in the source pool still, with the password that it had there. Only adds: called before
+    anything is switched back, or without end, it does no harm; what it could not bring it brings the next time.
+
+    Args:
+        p: what the steps work with.
+        migration: past its switch.
+        say: tells how it goes.
+        seconds: how long to wait for Cognito; short by default, since people wait for a rollback.
+
+    Raises:
+        IdentityIncomplete: some are missing in the source pool still.
     """
     if not _moves(migration) or "identity" not in migration.notes:
         return 0
-    identity = migration.notes["identity"]
-    user_pools.ensure_attributes(p, identity["user_pool_id"], identity["source_user_pool_id"])
-    imported, created = _bring_the_rest(p, migration, identity["user_pool_id"], identity["source_user_pool_id"], say)
+    identity, tenant_id = migration.notes["identity"], migration.tenant_id
+    from_pool, to_pool = identity["user_pool_id"], identity["source_user_pool_id"]
+    try:
+        user_pools.described(p, from_pool)
+    except p.clients.cognito.exceptions.ResourceNotFoundException:
+        return 0  # a clean-up has removed it, after it had brought everybody
+    if from_pool == to_pool:
+        return 0
+    imported, created = _bring_the_rest(p, migration, from_pool, to_pool, say, seconds)
+    source = {user.name for user in user_pools.users(p, to_pool, tenant_id)}
+    missing = sorted({user.name for user in user_pools.users(p, from_pool, tenant_id)} - source)
+    if missing:
+        raise IdentityIncomplete(
+            f"tenant {tenant_id}: expected all its users of {from_pool} to be in {to_pool} too, found {len(missing)} missing: "
+            f"{', '.join(missing[:_MOST_NAMES])}; is a name there another tenant's? Rename those users, and try again"
+        )
     return imported + created
 
 
-def remove_identity(p: Portability, migration: Migration, say: Callable[[str], None] = lambda _: None) -> int:
+def remove_identity(
+    p: Portability,
+    migration: Migration,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    before: Callable[[], None] = lambda: None,
+) -> int:
     """Remove the tenant's users from the pool that it isn't routed to; gives how many there were.
 
     A silo's pool goes as a whole, if it is the tenant's by its name; of a shared one only this tenant's users and group. While the tenant's
     users may still come over from there, nothing is removed.
+
+    Args:
+        p: what the steps work with.
+        migration: over.
+        say: tells what happens.
+        before: called right before anything is deleted; it raises if nothing may be.
 
     Raises:
         IdentityIncomplete: the pool is still needed, or isn't the tenant's.
@@ -304,8 +346,12 @@ def remove_identity(p: Portability, migration: Migration, say: Callable[[str], N
     if routed == source_pool:
         if target_pool is None:
             return 0
+        before()
         close_way(p, migration, source_pool, target_pool)
-        return _remove_from(p, tenant_id, target_pool, say)
+        if target_pool == source_pool:
+            say(f"the users of tenant {tenant_id} are in {source_pool}, which it is routed to: none was removed")
+            return 0
+        return _remove_from(p, tenant_id, target_pool, say, before)
     if routed != target_pool:
         raise IdentityIncomplete(
             f"tenant {tenant_id}: expected its logins to go to {source_pool} or {target_pool}, found {routed}; nothing was removed"
@@ -315,7 +361,10 @@ def remove_identity(p: Portability, migration: Migration, say: Callable[[str], N
             f"tenant {tenant_id}: expected all users to have come over from {source_pool}, found the way still open; run "
             "finish_tenant_identity first"
         )
-    return _remove_from(p, tenant_id, source_pool, say)
+    if source_pool == target_pool:
+        say(f"the users of tenant {tenant_id} are in {target_pool}, which it is routed to: none was removed")
+        return 0
+    return _remove_from(p, tenant_id, source_pool, say, before)
 
 
 def _moves(migration: Migration) -> bool:
@@ -342,6 +391,12 @@ def _obstacles(p: Portability, migration: Migration, moving: list[User]) -> Iter
             if name in (POOLED_POOL, POOLED_CLIENT):
                 return
     source_pool = migration.notes["source"]["user_pool_id"]
+    if shared and source_pool == setting(p, POOLED_POOL):
+        yield (
+            f"the users are in the pooled tiers' {source_pool} already, although the tenant is a silo's: put them into a pool "
+            f"{silo_pool_name(migration.tenant_id)} and route the tenant there, or ask who has changed its row"
+        )
+        return
     if user_pools.described(p, source_pool).get("UsernameAttributes"):
         yield f"in {source_pool} Cognito makes up the users' names: they would change with the pool"
     federated = [user.name for user in moving if user.status == "EXTERNAL_PROVIDER"]
@@ -452,7 +507,12 @@ def _fill_group(p: Portability, pool_id: str, tenant_id: str) -> int:
 
 
 def _bring_the_rest(
-    p: Portability, migration: Migration, from_pool: str, to_pool: str, say: Callable[[str], None]
+    p: Portability,
+    migration: Migration,
+    from_pool: str,
+    to_pool: str,
+    say: Callable[[str], None],
+    seconds: float = WAIT_SECONDS,
 ) -> tuple[int, int]:
     """Make whoever is missing in a pool, disable who was disabled, fill the group."""
     tenant_id = migration.tenant_id
@@ -464,6 +524,7 @@ def _bring_the_rest(
 
     imported = created = 0
     if rest := missing():
+        user_pools.ensure_attributes(p, from_pool, to_pool)
         imported, created = import_users(
             p,
             to_pool,
@@ -471,6 +532,7 @@ def _bring_the_rest(
             name=f"tenant-{tenant_id}-{migration.migration_id}"[:128],
             role_arn=setting(p, IMPORT_ROLE),
             say=say,
+            seconds=seconds,
         )
         for name, attributes in missing().items():  # what the import would not take
             create_user(p, to_pool, name, attributes)
@@ -508,27 +570,43 @@ def _target_of(p: Portability, migration: Migration) -> str | None:
     return setting(p, POOLED_POOL)
 
 
-def _remove_from(p: Portability, tenant_id: str, pool_id: str, say: Callable[[str], None]) -> int:
+def _remove_from(
+    p: Portability, tenant_id: str, pool_id: str, say: Callable[[str], None], before: Callable[[], None]
+) -> int:
     cognito = p.clients.cognito
+    before()
+    _refuse_if_routed(p, tenant_id, pool_id)
     try:
         pool = user_pools.described(p, pool_id)
     except cognito.exceptions.ResourceNotFoundException:
         return 0
     if pool_id != setting(p, POOLED_POOL):
-        return _remove_own_pool(p, tenant_id, pool, say)
+        return _remove_own_pool(p, tenant_id, pool, say, before)
     names = [user.name for user in user_pools.users(p, pool_id, tenant_id)]
-    for name in names:
-        try:
-            patiently(p, cognito.admin_delete_user, UserPoolId=pool_id, Username=name)
-        except cognito.exceptions.UserNotFoundException:
-            continue
+    for some in batched(names, _LOOK_EVERY):
+        before()
+        _refuse_if_routed(p, tenant_id, pool_id)
+        for name in some:
+            with contextlib.suppress(cognito.exceptions.UserNotFoundException):
+                patiently(p, cognito.admin_delete_user, UserPoolId=pool_id, Username=name)
     with contextlib.suppress(cognito.exceptions.ResourceNotFoundException):
         patiently(p, cognito.delete_group, UserPoolId=pool_id, GroupName=tenant_id)
     say(f"removed {len(names)} users of tenant {tenant_id} from {pool_id}")
     return len(names)
 
 
-def _remove_own_pool(p: Portability, tenant_id: str, pool: Mapping[str, Any], say: Callable[[str], None]) -> int:
+def _refuse_if_routed(p: Portability, tenant_id: str, pool_id: str) -> None:
+    """Whatever led here: the users whom the tenant is served with are not deleted."""
+    if p.tenant(tenant_id).route.user_pool_id == pool_id:
+        raise IdentityIncomplete(
+            f"tenant {tenant_id}: expected its logins to go elsewhere before its users of {pool_id} are removed, found them going there; "
+            "no more was removed"
+        )
+
+
+def _remove_own_pool(
+    p: Portability, tenant_id: str, pool: Mapping[str, Any], say: Callable[[str], None], before: Callable[[], None]
+) -> int:
     owners = [user.attributes.get(TENANT_CLAIM) for user in user_pools.everybody(p, pool["Id"])]
     others = len(owners) - owners.count(tenant_id)
     if pool["Name"] != silo_pool_name(tenant_id) or others:
@@ -536,6 +614,8 @@ def _remove_own_pool(p: Portability, tenant_id: str, pool: Mapping[str, Any], sa
             f"expected {pool['Id']} to be the pool {silo_pool_name(tenant_id)} with users of this tenant only, found {pool['Name']} with "
             f"{others} others; nothing was removed"
         )
+    before()
+    _refuse_if_routed(p, tenant_id, pool["Id"])
     user_pools.delete_pool(p, pool["Id"])
     say(f"removed the user pool {pool['Name']} with {len(owners)} users")
     return len(owners)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_OF_A_JOB: Final = 100_000
 """Users; Cognito takes 500,000 and 100 MB."""
-_WAIT_SECONDS: Final = 3600.0
+WAIT_SECONDS: Final = 3600.0
 _LOOK_SECONDS: Final = 0.5
 _UPLOAD_SECONDS: Final = 60
 _RUNNING: Final = frozenset({"Pending", "InProgress", "Stopping"})
@@ -36,6 +36,7 @@ def import_users(
     name: str,
     role_arn: str,
     say: Callable[[str], None],
+    seconds: float = WAIT_SECONDS,
 ) -> tuple[int, int]:
     """Make users in a pool; those who are there already stay as they are.
 
@@ -46,6 +47,7 @@ def import_users(
         name: of the jobs, so that a retry finds one that is still running.
         role_arn: that lets Cognito write the job's log.
         say: tells how it goes.
+        seconds: how long to wait for Cognito; a job that is given up goes on, and the next try waits for it.
 
     Returns:
         How many were in the files, and how many were made one by one.
@@ -53,11 +55,11 @@ def import_users(
     Raises:
         IdentityIncomplete: a job failed, or did not end.
     """
-    _wait_for_running(p, pool_id, name)
+    _wait_for_running(p, pool_id, name, seconds)
     kinds = described(p, pool_id).get("AutoVerifiedAttributes") or []
     told = {user: values for user, values in users.items() if _can_be_told(user, values, kinds)}
     for part in batched(sorted(told), MOST_OF_A_JOB):
-        job = _run_job(p, pool_id, {user: told[user] for user in part}, name, role_arn)
+        job = _run_job(p, pool_id, {user: told[user] for user in part}, name, role_arn, seconds)
         say(
             f"imported {job['ImportedUsers']} users, {job['SkippedUsers']} were there, {job['FailedUsers']} could not be imported"
         )
@@ -102,7 +104,7 @@ def _can_be_told(user: str, attributes: Mapping[str, str], kinds: Iterable[str])
 
 
 def _run_job(
-    p: Portability, pool_id: str, users: Mapping[str, Mapping[str, str]], name: str, role_arn: str
+    p: Portability, pool_id: str, users: Mapping[str, Mapping[str, str]], name: str, role_arn: str, seconds: float
 ) -> dict[str, Any]:
     cognito = p.clients.cognito
     header = patiently(p, cognito.get_csv_header, UserPoolId=pool_id)["CSVHeader"]
@@ -117,28 +119,28 @@ def _run_job(
     )
     with urllib.request.urlopen(request, timeout=_UPLOAD_SECONDS):  # noqa: S310
         pass
-    _start(p, pool_id, job["JobId"])
-    return _wait(p, pool_id, job["JobId"])
+    _start(p, pool_id, job["JobId"], seconds)
+    return _wait(p, pool_id, job["JobId"], seconds)
 
 
-def _start(p: Portability, pool_id: str, job_id: str) -> None:
+def _start(p: Portability, pool_id: str, job_id: str, seconds: float) -> None:
     """Start a job, when no other of the account is running any more."""
-    cognito, end = p.clients.cognito, p.clock() + _WAIT_SECONDS
+    cognito, end = p.clients.cognito, p.clock() + seconds
     while True:
         try:
             patiently(p, cognito.start_user_import_job, UserPoolId=pool_id, JobId=job_id)
         except cognito.exceptions.PreconditionNotMetException as error:
             if p.clock() > end:
                 raise IdentityIncomplete(
-                    f"expected Cognito to start the import {job_id} within {_WAIT_SECONDS:.0f} s, found {error}; try again"
+                    f"expected Cognito to start the import {job_id} within {seconds:.0f} s, found {error}; try again"
                 ) from error
             p.sleep(_LOOK_SECONDS)
         else:
             return
 
 
-def _wait(p: Portability, pool_id: str, job_id: str) -> dict[str, Any]:
-    end = p.clock() + _WAIT_SECONDS
+def _wait(p: Portability, pool_id: str, job_id: str, seconds: float) -> dict[str, Any]:
+    end = p.clock() + seconds
     while True:
         job: dict[str, Any] = patiently(
             p, p.clients.cognito.describe_user_import_job, UserPoolId=pool_id, JobId=job_id
@@ -147,20 +149,20 @@ def _wait(p: Portability, pool_id: str, job_id: str) -> dict[str, Any]:
             return job
         if job["Status"] not in _RUNNING or p.clock() > end:
             raise IdentityIncomplete(
-                f"expected the import {job_id} to succeed within {_WAIT_SECONDS:.0f} s, found it {job['Status']}: "
+                f"expected the import {job_id} to succeed within {seconds:.0f} s, found it {job['Status']}: "
                 f"{job.get('CompletionMessage', 'no message')}; its log group is /aws/cognito/userpools/{pool_id}; try again"
             )
         p.sleep(_LOOK_SECONDS)
 
 
-def _wait_for_running(p: Portability, pool_id: str, name: str) -> None:
+def _wait_for_running(p: Portability, pool_id: str, name: str, seconds: float) -> None:
     """Let a job end that an earlier try has started."""
     token: dict[str, str] = {}
     while True:
         page = patiently(p, p.clients.cognito.list_user_import_jobs, UserPoolId=pool_id, MaxResults=PAGE, **token)
         for job in page.get("UserImportJobs", []):
             if job["JobName"] == name and job["Status"] in _RUNNING:
-                _wait(p, pool_id, job["JobId"])
+                _wait(p, pool_id, job["JobId"], seconds)
         if not page.get("PaginationToken"):
             return
         token = {"PaginationToken": page["PaginationToken"]}

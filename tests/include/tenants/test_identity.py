@@ -674,6 +674,129 @@ def test_after_a_rollback_users_made_since_the_switch_are_in_the_source(people):
     assert user_pools.members(people.p, people.pooled[0], "acme") == {"ann", "dan"}
 
 
+def test_a_return_before_the_switch_back_that_fails_has_changed_nothing_and_names_what_is_missing(people):
+    people.add_tenant("acme", Tier.BASIC, "ann")
+    people.add_tenant("other", Tier.BASIC, "eve")
+    migration = port(people, "acme", Tier.PLATINUM)
+    pool_id, _ = switched(people, migration)
+    people.add_user("acme", pool_id, "dan")
+    role = {"settingName": {"S": IMPORT_ROLE}}
+    row = people.p.clients.dynamodb.get_item(TableName=SETTINGS, Key=role)["Item"]
+    people.p.clients.dynamodb.delete_item(TableName=SETTINGS, Key=role)
+
+    with pytest.raises(IdentityIncomplete, match=f"expected the setting {IMPORT_ROLE}"):
+        return_identity(people.p, migration, quiet)
+    assert people.names(people.pooled[0]) == ["ann", "eve"]
+
+    people.p.clients.dynamodb.put_item(TableName=SETTINGS, Item=row)
+    people.add_user("acme", pool_id, "eve")  # of whom the source has another tenant's
+    with pytest.raises(IdentityIncomplete, match=r"found 1 missing: eve; is a name there another tenant's"):
+        return_identity(people.p, migration, quiet)
+    assert people.names(people.pooled[0]) == ["ann", "dan", "eve"]
+    assert people.attributes(people.pooled[0], "eve")["custom:tenantId"] == "other"
+
+
+def test_a_return_waits_no_longer_for_cognito_than_it_is_told(people):
+    people.add_tenant("acme", Tier.BASIC, "ann")
+    migration = port(people, "acme", Tier.PLATINUM)
+    pool_id, _ = switched(people, migration)
+    people.add_user("acme", pool_id, "dan")
+    at = [1e9]
+    busy = people.cognito.exceptions.PreconditionNotMetException(
+        {"Error": {"Code": "PreconditionNotMetException", "Message": "another job of the account is running"}},
+        "StartUserImportJob",
+    )
+    clients = Clients(lambda service, config: Refusing(people.p.clients.make(service, config), busy))
+    hurried = replace(
+        people.p, clients=clients, clock=lambda: at[0], sleep=lambda seconds: at.__setitem__(0, at[0] + seconds)
+    )
+
+    with pytest.raises(IdentityIncomplete, match=r"within 120 s, found .* another job"):
+        return_identity(hurried, migration, quiet)
+
+    assert 120 <= at[0] - 1e9 < 125
+    assert return_identity(people.p, migration, quiet) == 1
+
+
+class Refusing:
+    """A client that starts no import."""
+
+    def __init__(self, client, error):
+        self._client, self._error = client, error
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def start_user_import_job(self, **given):
+        raise self._error
+
+
+def test_a_return_after_the_targets_pool_is_gone_has_nothing_to_do(people):
+    people.add_tenant("acme", Tier.BASIC, "ann")
+    migration = port(people, "acme", Tier.PLATINUM)
+    switched(people, migration)
+    people.route("acme", Tier.BASIC, people.pooled)
+    remove_identity(people.p, migration)
+
+    assert return_identity(people.p, migration, quiet) == 0
+
+
+def among_the_pooled(people):
+    """A silo's tenant whose row names the pool that all pooled tenants share."""
+    people.add_tenant("acme", Tier.PLATINUM)
+    people.route("acme", Tier.PLATINUM, people.pooled)
+    for name in ("ann", "bob"):
+        people.add_user("acme", people.pooled[0], name)
+    return people.plan("acme", Tier.BASIC)
+
+
+def test_a_silo_tenant_whose_users_are_in_the_pooled_pool_must_not_begin(people):
+    people.cognito.create_group(UserPoolId=people.pooled[0], GroupName="acme")
+    migration = among_the_pooled(people)
+    [obstacle] = identity_obstacles(people.p, migration)
+    assert f"in the pooled tiers' {people.pooled[0]} already, although the tenant is a silo's" in obstacle
+    with pytest.raises(IdentityIncomplete, match="found 1 obstacles"):
+        port_identity(people.p, migration, quiet)
+
+
+@pytest.mark.parametrize("tier", [Tier.PLATINUM, Tier.BASIC])
+def test_users_whom_the_tenant_is_served_with_are_never_removed(people, tier):
+    """Of a migration that has begun all the same, aborted or complete."""
+    people.cognito.create_group(UserPoolId=people.pooled[0], GroupName="acme")
+    migration = among_the_pooled(people)
+    identity = {
+        "moves": True,
+        "user_pool_id": people.pooled[0],
+        "app_client_id": people.pooled[1],
+        "source_user_pool_id": people.pooled[0],
+    }
+    people.route("acme", tier, people.pooled)
+    said = []
+
+    assert remove_identity(people.p, people.noted(migration, identity), said.append) == 0
+
+    assert people.names(people.pooled[0]) == ["ann", "bob"]
+    assert "which it is routed to: none was removed" in said[-1]
+
+
+def test_a_tenant_that_is_routed_back_while_its_users_are_removed_keeps_the_rest(people):
+    """By whoever changes the tenant's row by hand."""
+    people.add_tenant("acme", Tier.PLATINUM, "ann")
+    migration = port(people, "acme", Tier.BASIC)
+    for number in range(30):
+        people.add_user("acme", people.pooled[0], f"user-{number:02}", password="")
+    calls = []
+
+    def routed_away():
+        calls.append(1)
+        if len(calls) == 4:  # close_way, the beginning, the first 25, the rest
+            people.route("acme", Tier.BASIC, people.pooled)
+
+    with pytest.raises(IdentityIncomplete, match="found them going there; no more was removed"):
+        remove_identity(people.p, migration, before=routed_away)
+    assert len(people.names(people.pooled[0])) == 5
+
+
 def test_pools_are_counted_against_the_quota(people):
     people.add_tenant("acme", Tier.PLATINUM)
 
