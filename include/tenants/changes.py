@@ -26,7 +26,7 @@ from include.tenants.exceptions import MigrationConflict, TurnLost
 from include.tenants.items import digest, size
 from include.tenants.keys import MARKER, owner_of
 from include.tenants.saas import DATA_TABLES
-from include.tenants.streams import MOST_LAG_SECONDS, Position, Record, ShardPosition, Stream, arm
+from include.tenants.streams import MOST_LAG_SECONDS, TIP_PAGES, Position, Record, ShardPosition, Stream, arm
 from include.tenants.throttle import insist
 from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, new_token, transact
 
@@ -56,6 +56,8 @@ _SAVE_SECONDS: Final = 1.0
 _SAY_SECONDS: Final = 10.0
 _KEPT_STRAGGLERS: Final = 20
 _KEPT_MARKERS: Final = 4
+_NEAR_SECONDS: Final = 4.0
+"""A change made so lately is near the tip: times are rounded down to seconds, and a record takes a moment into its stream."""
 _MOST_SEEN: Final = 100_000
 """Items of a burst whose last number is remembered."""
 
@@ -91,7 +93,7 @@ class ReplayFigures:
         foreign: other tenants' changes.
         repeated: changes that had been seen before.
         lag_seconds: how long ago the oldest change that wasn't read may have been made; 0 at the tip.
-        at_tip: whether there seemed to be nothing more.
+        at_tip: whether there seemed to be nothing more of the tenant's: a table that others write to all the time has no other tip.
         seconds: how long it took.
         speed: seconds of changes that were read in a second; None if unknown. Up to 1 it never catches up.
     """
@@ -161,10 +163,11 @@ class Replayer:
         self.streams = {source: Stream(self.p, source, self._position(source)) for _, source, _ in self.ways}
         self._before = _Totals(**checkpoint.get("totals", {}))
         self._now = _Totals()
-        self.markers: dict[str, dict[str, int]] = {
+        self.markers: dict[str, dict[str, float]] = {
             marker: dict(seen) for marker, seen in checkpoint.get("markers", {}).items()
         }
         self._seen: dict[tuple[str, str, str], int] = {}
+        self._idle = dict.fromkeys(self.streams, 0)
         self._began = self._saved = self.p.clock()
         self._first: tuple[float, float] | None = None
         self._speed: float | None = None
@@ -187,12 +190,21 @@ class Replayer:
         return all(stream.at_tip for stream in self.streams.values())
 
     @property
+    def near_tip(self) -> bool:
+        """Whether each stream was read to its tip, or nearly and nothing of the tenant came lately. For waiting, not for a drain."""
+        near = self.p.clock() - _NEAR_SECONDS
+        return all(
+            stream.at_tip or (self._idle[source] >= TIP_PAGES * stream.open_shards and stream.is_past(near))
+            for source, stream in self.streams.items()
+        )
+
+    @property
     def lag_seconds(self) -> float:
         """Of the stream that is behind most."""
         return max((stream.lag_seconds for stream in self.streams.values()), default=0.0)
 
-    def seen(self, marker: str) -> Mapping[str, int]:
-        """By ``{table}#{shardId}``: the numbers of these markers."""
+    def seen(self, marker: str) -> Mapping[str, float]:
+        """By ``{table}#{shardId}``: when these markers were written."""
         return self.markers.get(marker, {})
 
     def figures(self) -> ReplayFigures:
@@ -203,7 +215,7 @@ class Replayer:
             foreign=self._now.foreign,
             repeated=self._now.repeated + sum(stream.repeated for stream in self.streams.values()),
             lag_seconds=self.lag_seconds,
-            at_tip=self.at_tip,
+            at_tip=self.near_tip,
             seconds=max(self.p.clock() - self._began, 0.0),
             speed=self._speed,
         )
@@ -222,7 +234,9 @@ class Replayer:
         for _, source, target in self.ways:
             stream = self.streams[source]
             stream.patience = min(60.0, max(until - self.p.clock(), 1.0))
-            wrote = self._take(stream.read(), source, target) or wrote
+            took = self._take(stream.read(), source, target)
+            self._idle[source] = 0 if took else self._idle[source] + 1
+            wrote = took or wrote
         self._measure()
         if wrote or not 0 <= self.p.clock() - self._saved < _SAVE_SECONDS:
             self.save()
@@ -295,7 +309,7 @@ class Replayer:
 
     def _note_marker(self, record: Record) -> None:
         if record.kind != "REMOVE" and record.sort.startswith(f"{MARKER}{self.migration.migration_id}#"):
-            self.markers.setdefault(record.sort, {}).setdefault(f"{record.table}#{record.shard_id}", record.number)
+            self.markers.setdefault(record.sort, {}).setdefault(f"{record.table}#{record.shard_id}", record.at)
 
     def _note_straggler(self, record: Record) -> None:
         if f"{record.table}#{record.shard_id}" not in self.markers.get(self.marker, {}):
@@ -358,7 +372,7 @@ def replay(
     told = p.clock()
     while True:
         replayer.step()
-        if replayer.at_tip or (until_lag and replayer.lag_seconds <= until_lag) or p.clock() >= end:
+        if replayer.near_tip or (until_lag and replayer.lag_seconds <= until_lag) or p.clock() >= end:
             break
         if p.clock() - told >= _SAY_SECONDS:
             told = p.clock()

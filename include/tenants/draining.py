@@ -3,7 +3,8 @@
 Nothing in a stream says that it is at its end: records come some moments after their writes, and a page may be empty before others. So once
 the fence is closed a marker is written into each of the tenant's partitions, an item that the application never makes; when it comes out of
 the stream, so has what was written to the partition before it. That is how AWS does it and no promise, since DynamoDB orders changes
-per item only. Therefore each shard is read to its tip after the last marker too, and the comparison of all items is what decides.
+per item only. Therefore each shard is read on after the last marker too: to its tip, or, where others write all the time, to a change
+that was made after that marker. The comparison of all items is what decides.
 
 A change that comes after the marker of its partition is a straggler: somebody writes past the fence. It is replayed like any other,
 since the source has it, and told of.
@@ -41,7 +42,7 @@ class DrainFigures:
         records: the tenant's changes that were replayed.
         stragglers: how many changes came after the marker of their partition.
         seconds: how long it took.
-        complete: whether all markers came, and then every shard was read to its tip.
+        complete: whether all markers came, and then every shard was read to its tip or past them.
         aside: the first stragglers: table, keys, sequence number and digest of the item afterwards.
     """
 
@@ -88,7 +89,7 @@ def drain(
     say: Callable[[str], None],
     mark: str = "",
 ) -> DrainFigures:
-    """Replay until all markers were seen and then all shards were read to their tips.
+    """Replay until all markers were seen and then all shards were read to their tips or past the last marker.
 
     Args:
         p: what it works with.
@@ -115,7 +116,9 @@ def drain(
             all_seen = True
             for stream in replayer.streams.values():
                 stream.forget_tip()
-        complete = all_seen and replayer.at_tip
+        complete = all_seen and all(
+            stream.is_past(max(replayer.seen(sort).values())) for stream in replayer.streams.values()
+        )
         if complete or p.clock() >= deadline:
             break
         if replayer.at_tip and replayer.figures().applied == before.applied:

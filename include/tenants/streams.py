@@ -45,8 +45,10 @@ _ENABLING_SECONDS: Final = 300.0
 _LISTING_SECONDS: Final = 5.0
 _SOON_SECONDS: Final = 0.25
 """Between two listings when a shard's children are looked for; AWS allows ten a second."""
-_TIP_PAGES: Final = 3
+TIP_PAGES: Final = 3
 """A page may be empty before the end; so many in a row are taken for the tip."""
+_PAST_SECONDS: Final = 1.0
+"""A record that is more than this later than another was written after it, though AWS rounds their times down to seconds."""
 _CHILDLESS_LISTINGS: Final = 3
 """A shard that has ended and has no children in so many listings has none."""
 _ENDED_SECONDS: Final = (STREAM_HOURS + 1) * 3600
@@ -261,7 +263,7 @@ class _Shard:
 
     @property
     def at_tip(self) -> bool:
-        return self.empty_pages >= _TIP_PAGES
+        return self.empty_pages >= TIP_PAGES
 
 
 class Stream:
@@ -307,6 +309,23 @@ class Stream:
             shard.at_tip if shard.ended is None else shard.listings >= _CHILDLESS_LISTINGS
             for shard in self._shards.values()
         )
+
+    def is_past(self, moment: float) -> bool:
+        """Whether each shard was read to its tip, or to a change, also another tenant's, that was made after ``moment``.
+
+        A table that others write to all the time has no tip. Changes come by their time as a rule and not by promise, as at the tip.
+        """
+        return self._listed_at is not None and all(
+            shard.at_tip or (shard.reached is not None and shard.reached > moment + _PAST_SECONDS)
+            if shard.ended is None
+            else shard.listings >= _CHILDLESS_LISTINGS
+            for shard in self._shards.values()
+        )
+
+    @property
+    def open_shards(self) -> int:
+        """How many shards are read."""
+        return len(self._open())
 
     @property
     def lag_seconds(self) -> float:

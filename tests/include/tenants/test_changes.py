@@ -15,6 +15,7 @@ from include.tenants.changes import Direction, Replayer, ReplayFigures, arm, rep
 from include.tenants.exceptions import MigrationConflict, StreamTrimmed, TurnLost, TurnTaken
 from include.tenants.items import digest
 from include.tenants.keys import MARKER, shard_ids
+from include.tenants.saas import DATA_TABLES
 from tests.include.tenants.moving import AWKWARD, begin, everything, product, put
 
 SOURCE, TARGET = "Product-pooled", "Product-acme"
@@ -256,6 +257,57 @@ def test_a_change_that_comes_again_does_not_bring_an_old_state_back(p, migration
 
     assert everything(p, TARGET)["acme-1", "1"]["name"] == {"S": "three"}
     assert figures.repeated == 2
+
+
+def with_busy_others(p):
+    """Where another tenant changes an item of each pooled table before each look at a stream, so that no page is empty."""
+
+    class Streams:
+        def __getattr__(self, name):
+            return getattr(p.clients.streams, name)
+
+        def get_records(self, **arguments):
+            for table in DATA_TABLES:
+                key = {"shardId": {"S": "other-1"}, table.sort_key: {"S": "hot"}}
+                put(p, f"{table.prefix}-pooled", {**key, "note": {"S": f"{p.clock()}"}})
+            return p.clients.streams.get_records(**arguments)
+
+    class Clients:
+        dynamodb, streams = p.clients.dynamodb, Streams()
+
+    return replace(p, clients=Clients())
+
+
+def test_a_burst_ends_near_the_tip_of_a_table_that_others_write_to_all_the_time(p, migration):
+    put(p, SOURCE, product("acme-1", "1"))
+
+    figures = run(with_busy_others(p), migration)
+
+    assert (figures.applied, figures.at_tip) == (1, True)
+    assert figures.foreign > 3
+    assert checkpoint(p, migration)["at_tip"] is True
+    assert run(p, migration).repeated == 0  # the position is of what was read
+
+
+def test_others_changes_of_long_ago_are_not_near_the_tip(p, migration):
+    put(p, SOURCE, *(product("other-1", f"{number}") for number in range(10)), product("acme-1", "1"))
+    hours_later = replace(p, clock=lambda: p.clock() + 3600)
+    replayer = taken(hours_later, migration)
+    foreign = [replayer.streams[SOURCE].read(1) for _ in range(10)]
+
+    assert len(foreign) == 10
+    replayer._idle = dict.fromkeys(replayer.streams, 1000)
+    assert not replayer.near_tip
+
+
+def test_where_the_tenant_writes_all_the_time_too_there_is_no_tip(p, migration):
+    replayer = taken(with_busy_others(p), migration)
+
+    for number in range(6):
+        put(p, SOURCE, product("acme-1", f"{number}"))
+        replayer.step()
+        assert not replayer.near_tip
+    assert replayer.figures().applied == 6
 
 
 def taken(p, migration, owner="task"):

@@ -12,7 +12,7 @@ from include.tenants.draining import drain, put_markers, remove_markers
 from include.tenants.items import digest
 from include.tenants.keys import MARKER, shard_ids
 from tests.include.tenants.moving import begin, everything, product, put
-from tests.include.tenants.test_changes import SOURCE, TARGET, armed, of_tenant
+from tests.include.tenants.test_changes import SOURCE, TARGET, armed, of_tenant, with_busy_others
 
 
 @pytest.fixture
@@ -96,6 +96,29 @@ def test_every_shard_is_read_to_its_tip_after_the_last_marker_too(p, migration, 
         dynamodb, streams = p.clients.dynamodb, Streams()
 
     figures = run(replace(p, clients=Clients()), migration)
+
+    assert figures.complete
+    assert everything(p, TARGET) == {("acme-4", "late"): late}
+
+
+def test_a_pooled_table_that_others_write_to_all_the_time_drains(p, migration):
+    put(p, SOURCE, product("acme-4", "before the fence"))
+    put_markers(p, migration, Direction.FORWARD)
+
+    figures = run(with_busy_others(p), migration)
+
+    assert (figures.complete, figures.markers_seen, figures.records, figures.stragglers) == (True, 20, 1, 0)
+    assert list(everything(p, TARGET)) == [("acme-4", "before the fence")]
+
+
+def test_a_shard_is_read_on_after_the_last_marker_also_where_others_write_all_the_time(p, migration, controls):
+    controls.stream(SOURCE, records_per_page=4)  # a page of others' changes comes before the late one
+    put_markers(p, migration, Direction.FORWARD)
+    put(p, SOURCE, *(product("other-1", f"{number}") for number in range(10)))
+    late = product("acme-4", "late", name={"S": "out of order"})
+    put(p, SOURCE, late)
+
+    figures = run(with_busy_others(p), migration)
 
     assert figures.complete
     assert everything(p, TARGET) == {("acme-4", "late"): late}
