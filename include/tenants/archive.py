@@ -6,7 +6,11 @@ In the bucket of `PortabilityConfig.evidence_bucket`, below ``tenants/{tenant}/{
   approval, identity, compliance, isolation, …),
 - ``manifest.json``: name, version, size and SHA-256 of each,
 - ``manifest-….sig``: the signature of the manifest, made before the manifest is put; so a manifest that is there is a signed one, and a
-  killed try leaves nothing but objects that no manifest names.
+  killed try leaves nothing but objects that no manifest names,
+- below ``deletion/`` the same once more after the clean-up: what was deleted, who agreed to it and why, and what was noted since.
+
+Nothing is signed that does not agree with the audit trail, which has the hash of each note (`include.tenants.store`). That shows what was
+changed in one place. Who may write to the migrations' table could have written the whole trail anew before it was signed.
 
 Names carry the hash of the content, so that the same content is written once and other content can't take its place. Each object is under
 S3's object lock in COMPLIANCE mode, which nobody can lift. What is signed is one line, as ``sha256sum`` writes it, so that an
@@ -18,6 +22,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -26,13 +31,13 @@ from include.tenants.exceptions import EvidenceInvalid
 from include.tenants.plan import moves_data
 from include.tenants.saas import TENANTS
 from include.tenants.states import OUTCOMES, State
-from include.tenants.store import broken_at
+from include.tenants.store import altered, broken_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from include.tenants.portability import Portability
-    from include.tenants.store import Migration
+    from include.tenants.store import Event, Migration
 
 PREFIX: Final = "tenants"
 MANIFEST: Final = "manifest.json"
@@ -48,6 +53,10 @@ NEEDED: Final = {
 NEEDED_OF_DATA: Final = ("resources", "observability", "isolation", "identity", "verification", "in_fence", "cutovers")
 """What it must have beside, where data has moved."""
 _DIGEST_OF_NAME: Final = 16
+_SECRET_CHARACTERS: Final = 20
+"""API Gateway's keys have at least so many; what is shorter is a placeholder, which may be part of anything."""
+_OF_THE_END: Final = frozenset({"archive", "cleaned", "deletion", "deletion_evidence"})
+"""Notes that come after the evidence."""
 
 
 def prefix(migration: Migration) -> str:
@@ -55,27 +64,23 @@ def prefix(migration: Migration) -> str:
     return f"{PREFIX}/{migration.tenant_id}/{migration.migration_id}/"
 
 
+def deletion_prefix(migration: Migration) -> str:
+    """Where the evidence of its deletion is."""
+    return f"{prefix(migration)}deletion/"
+
+
 def documents(p: Portability, migration: Migration) -> dict[str, Any]:
     """The parts of the evidence, as plain JSON data, by name.
 
     Raises:
-        EvidenceInvalid: the audit trail was tampered with, a part is missing, or one of them holds a secret.
+        EvidenceInvalid: the audit trail was tampered with or says something else than the notes, a part is missing, or one of them holds a
+            secret.
     """
     if migration.outcome is None:
         raise EvidenceInvalid(
             f"migration {migration.migration_id}: expected it to be one of {', '.join(OUTCOMES)}, found it {migration.state}"
         )
-    # what comes after the outcome is no part of its evidence, so that a later look finds the same
-    last = migration.moments[migration.outcome.value]
-    events = p.store.events(migration.migration_id)
-    broken = broken_at(events)
-    ends = [event for event in events if event.after == migration.outcome]
-    if broken is not None or not ends or ends[-1].at != last:
-        at = f"broken at epoch {broken}" if broken is not None else f"without the event of {migration.outcome}"
-        raise EvidenceInvalid(
-            f"migration {migration.migration_id}: expected its audit trail to be whole, found it {at}: somebody has changed the table; "
-            "find out who before you go on (CloudTrail, or the table's point-in-time recovery)"
-        )
+    record, events = _whole(p, migration)
     wanted = NEEDED[migration.outcome]
     if migration.outcome is not State.ABORTED and moves_data(migration):
         wanted += NEEDED_OF_DATA
@@ -84,24 +89,73 @@ def documents(p: Portability, migration: Migration) -> dict[str, Any]:
         raise EvidenceInvalid(
             f"migration {migration.migration_id}: expected notes of {', '.join(wanted)} for an archive, found none of {', '.join(missing)}"
         )
+    # what comes after it is no part of its evidence, so that a later look finds the same
+    events = _until(events, State.ARCHIVED)
+    end = _event_of(migration, events, migration.outcome)
     parts = {
-        "migration": {
-            "migration_id": migration.migration_id,
-            "tenant_id": migration.tenant_id,
-            "outcome": migration.outcome.value,
-            "request": dict(migration.request),
-            "moments": {name: at for name, at in sorted(migration.moments.items()) if at <= last},
-            "head": ends[-1].digest,
-        },
-        "events": [asdict(event) for event in events if event.epoch <= ends[-1].epoch],
-        **{
-            f"note-{name}": note
-            for name, note in migration.notes.items()
-            if name not in {"archive", "cleaned", "deletion"}
-        },
+        "migration": _told(record, events, end),
+        "events": [asdict(event) for event in events],
+        **{f"note-{name}": note for name, note in record.notes.items() if name not in _OF_THE_END},
     }
     _without_secrets(p, migration, parts)
     return parts
+
+
+def _whole(p: Portability, migration: Migration) -> tuple[Migration, list[Event]]:
+    """The migration and its audit trail as they are now.
+
+    Raises:
+        EvidenceInvalid: they do not agree.
+    """
+    record, events = p.store.record(migration.migration_id)
+    broken, other = broken_at(events), altered(record, events)
+    head = events[-1].digest if events else ""
+    found = ""
+    if broken is not None:
+        found = f"it broken at event {broken}"
+    elif head != record.head:
+        found = "it without its last event"
+    elif other:
+        found = f"something else in {', '.join(other)} than it says"
+    if found:
+        raise EvidenceInvalid(
+            f"migration {migration.migration_id}: expected its audit trail to be whole, and its notes those of the trail, found {found}: "
+            "somebody has changed the table; find out who before you go on (CloudTrail, or the table's point-in-time recovery)"
+        )
+    return record, events
+
+
+def _until(events: Sequence[Event], state: State) -> list[Event]:
+    """The events before the migration came to a state; all if it hasn't."""
+    at = next((position for position, event in enumerate(events) if event.moves and event.after == state), len(events))
+    return list(events[:at])
+
+
+def _event_of(migration: Migration, events: Sequence[Event], state: State) -> Event:
+    """The event with which the migration came to a state.
+
+    Raises:
+        EvidenceInvalid: there is none.
+    """
+    found = next((event for event in reversed(events) if event.moves and event.after == state), None)
+    if found is None or found.at != migration.moments.get(state.value):
+        raise EvidenceInvalid(
+            f"migration {migration.migration_id}: expected its audit trail to be whole, found it without the event of {state}: somebody "
+            "has changed the table; find out who before you go on (CloudTrail, or the table's point-in-time recovery)"
+        )
+    return found
+
+
+def _told(record: Migration, events: Sequence[Event], end: Event) -> dict[str, Any]:
+    """What it was; by the events, not by what stands beside them."""
+    return {
+        "migration_id": record.migration_id,
+        "tenant_id": record.tenant_id,
+        "outcome": str(record.outcome),
+        "request": dict(record.request),
+        "moments": {event.after: event.at for event in events if event.moves},
+        "head": end.digest,
+    }
 
 
 def archive(p: Portability, migration: Migration) -> dict[str, Any]:
@@ -117,12 +171,55 @@ def archive(p: Portability, migration: Migration) -> dict[str, Any]:
     Raises:
         EvidenceInvalid: it can't be locked, or what is there is something else. Nothing may be deleted.
     """
+    return _sealed(p, migration, prefix(migration), documents(p, migration), State(str(migration.outcome)))
+
+
+def archive_deletion(p: Portability, migration: Migration) -> dict[str, Any]:
+    """Write, lock and sign what was deleted, by whom, and why; and note where that is. Called again, it is the one that is there.
+
+    Args:
+        p: what to work with.
+        migration: cleaned.
+
+    Returns:
+        Where it is; also in the migration's notes, as ``deletion_evidence``.
+
+    Raises:
+        EvidenceInvalid: as for `archive`. What was deleted is gone all the same: mend it, and call this again.
+    """
+    if migration.state is not State.CLEANED:
+        raise EvidenceInvalid(
+            f"migration {migration.migration_id}: expected it {State.CLEANED} before its deletion is archived, found it {migration.state}"
+        )
+    record, events = _whole(p, migration)
+    ended = _event_of(record, events, State.CLEANED)
+    events = events[: ended.number + 1]
+    since = len(_until(events, State.ARCHIVED))
+    later = {name for event in events[since:] for name in event.notes}
+    parts = {
+        "migration": {
+            **_told(record, events, ended),
+            "evidence": {name: record.notes["archive"][name] for name in ("uri", "version", "sha256")},
+            "by": ended.by,
+            "why": ended.why,
+        },
+        "events": [asdict(event) for event in events],
+        **{f"note-{name}": record.notes[name] for name in sorted(later - {"archive"})},
+    }
+    _without_secrets(p, migration, parts)
+    found = _sealed(p, migration, deletion_prefix(migration), parts, State.CLEANED)
+    if record.notes.get("deletion_evidence") != found:
+        p.store.note(migration.migration_id, {"deletion_evidence": found})
+    return found
+
+
+def _sealed(p: Portability, migration: Migration, base: str, parts: Mapping[str, Any], state: State) -> dict[str, Any]:
+    """Write the parts below ``base`` and a signed manifest of them, unless one is there; then read all of it again."""
     s3, bucket = p.clients.s3, p.config.evidence_bucket
-    parts = documents(p, migration)
     check_bucket(s3, bucket)
     key_id, algorithm = signing_key(p)
-    until = _locked_until(p, migration)
-    there = _latest(s3, bucket, prefix(migration) + MANIFEST)
+    until = _locked_until(p, migration, state)
+    there = _latest(s3, bucket, base + MANIFEST)
     if there is None:
         manifest = _canonical(
             {
@@ -134,7 +231,7 @@ def archive(p: Portability, migration: Migration) -> dict[str, Any]:
                 "signing_key": key_id,
                 "algorithm": algorithm,
                 "objects": [
-                    _put_once(s3, bucket, prefix(migration), name, _canonical(content), until)
+                    _put_once(s3, bucket, base, name, _canonical(content), until)
                     for name, content in sorted(parts.items())
                 ],
             }
@@ -142,18 +239,18 @@ def archive(p: Portability, migration: Migration) -> dict[str, Any]:
         signature = p.clients.kms.sign(
             KeyId=key_id, Message=signed_line(manifest), MessageType="RAW", SigningAlgorithm=algorithm
         )["Signature"]
-        _put(s3, bucket, prefix(migration) + _signature_name(manifest), signature, until)
-        there = _put(s3, bucket, prefix(migration) + MANIFEST, manifest, until)
-    manifest, _ = _read(s3, bucket, prefix(migration) + MANIFEST, there)
+        _put(s3, bucket, base + _signature_name(manifest), signature, until)
+        there = _put(s3, bucket, base + MANIFEST, manifest, until)
+    manifest, _ = _read(s3, bucket, base + MANIFEST, there)
     found: dict[str, Any] = {
-        "uri": f"s3://{bucket}/{prefix(migration)}{MANIFEST}",
+        "uri": f"s3://{bucket}/{base}{MANIFEST}",
         "version": there,
         # a version put over it later must not hide the good one
-        "signature_version": _latest(s3, bucket, prefix(migration) + _signature_name(manifest)),
+        "signature_version": _latest(s3, bucket, base + _signature_name(manifest)),
         "signing_key": key_id,
         "locked_until": until.isoformat(),
     }
-    manifest = _verified(p, migration, found)
+    manifest = _verified(p, migration, found, base, state)
     found["sha256"] = hashlib.sha256(manifest).hexdigest()
     found["objects"] = len(json.loads(manifest)["objects"])
     found["public_key"] = base64.b64encode(p.clients.kms.get_public_key(KeyId=key_id)["PublicKey"]).decode()
@@ -171,7 +268,7 @@ def verify_archive(p: Portability, migration: Migration) -> None:
         raise EvidenceInvalid(
             f"migration {migration.migration_id}: expected its evidence to be archived, found no archive; nothing was deleted"
         )
-    manifest = _verified(p, migration, found)
+    manifest = _verified(p, migration, found, prefix(migration), State(str(migration.outcome)))
     if hashlib.sha256(manifest).hexdigest() != found["sha256"]:
         raise EvidenceInvalid(f"{found['uri']}: expected SHA-256 {found['sha256']}, found another; nothing was deleted")
 
@@ -181,17 +278,16 @@ def signed_line(manifest: bytes) -> bytes:
     return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
 
 
-def _verified(p: Portability, migration: Migration, found: Mapping[str, Any]) -> bytes:
+def _verified(p: Portability, migration: Migration, found: Mapping[str, Any], base: str, state: State) -> bytes:
     """The manifest, after all that it names was read and found right."""
     s3, bucket = p.clients.s3, p.config.evidence_bucket
     check_bucket(s3, bucket)
-    base = prefix(migration)
     manifest, until = _read(s3, bucket, base + MANIFEST, found["version"])
     # the signature first: nothing that the manifest says counts before
     signature, _ = _read(s3, bucket, base + _signature_name(manifest), found["signature_version"])
     _check_signature(p, migration, found["signing_key"], manifest, signature)
     said = json.loads(manifest)
-    _check_manifest(p, migration, said)
+    _check_manifest(p, migration, said, state)
     least = datetime.fromisoformat(said["locked_until"])
     for each in said["objects"]:
         body, until_each = _read(s3, bucket, each["key"], each["version"])
@@ -208,16 +304,9 @@ def _verified(p: Portability, migration: Migration, found: Mapping[str, Any]) ->
     return manifest
 
 
-def _check_manifest(p: Portability, migration: Migration, said: Mapping[str, Any]) -> None:
+def _check_manifest(p: Portability, migration: Migration, said: Mapping[str, Any], state: State) -> None:
     """That it is this migration's, and of the audit trail that the table holds."""
-    head = next(
-        (
-            event.digest
-            for event in reversed(p.store.events(migration.migration_id))
-            if event.after == migration.outcome
-        ),
-        "",
-    )
+    head = _event_of(migration, p.store.events(migration.migration_id), state).digest
     expected = (migration.tenant_id, migration.migration_id, migration.outcome, head)
     found = (said.get("tenant_id"), said.get("migration_id"), said.get("outcome"), said.get("head"))
     if expected != found:
@@ -294,9 +383,9 @@ def check_bucket(s3: Any, bucket: str) -> None:
         raise EvidenceInvalid(f"expected the bucket {bucket} with object lock, found ObjectLockEnabled {found!r}")
 
 
-def _locked_until(p: Portability, migration: Migration) -> datetime:
-    """Counted from the outcome, so that each try says the same."""
-    moment = datetime.fromtimestamp(migration.moments[str(migration.outcome)] // 1000, UTC)
+def _locked_until(p: Portability, migration: Migration, state: State) -> datetime:
+    """Counted from when the migration came to a state, so that each try says the same."""
+    moment = datetime.fromtimestamp(migration.moments[state.value] // 1000, UTC)
     until = moment + timedelta(days=p.config.evidence_days)
     if until.timestamp() <= p.clock():
         raise EvidenceInvalid(
@@ -387,10 +476,30 @@ def _canonical(content: Any) -> bytes:
 
 def _without_secrets(p: Portability, migration: Migration, parts: Mapping[str, Any]) -> None:
     """Refuse to lock away for years what nobody may read: the API keys that tenants have."""
-    text = json.dumps(parts, ensure_ascii=False)
     pages = p.clients.dynamodb.get_paginator("scan").paginate(TableName=TENANTS, ProjectionExpression="apiKey")
     keys = {row["apiKey"]["S"] for page in pages for row in page["Items"] if "apiKey" in row}
-    if any(key and key in text for key in keys):
-        raise EvidenceInvalid(
-            f"migration {migration.migration_id}: expected no API key in its record, found one; remove it from the notes"
-        )
+    secrets = [key for key in keys if len(key) >= _SECRET_CHARACTERS]
+    for name, content in parts.items():
+        if any(_holds(text, key) for text in _texts(content) for key in secrets):
+            raise EvidenceInvalid(
+                f"migration {migration.migration_id}: expected no API key in its record, found one in {name}; write that note anew without "
+                "it, and give the tenants of that key another"
+            )
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """All texts of plain JSON data."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            yield str(name)
+            yield from _texts(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _texts(value)
+
+
+def _holds(text: str, key: str) -> bool:
+    """Whether a key stands in a text as a word of its own: what is part of a longer word is something else."""
+    return key in text and re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", text) is not None

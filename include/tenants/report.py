@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants.plan import moves_data, source_tier
 from include.tenants.states import OUTCOMES, State
-from include.tenants.store import broken_at
+from include.tenants.store import altered, broken_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,8 +44,7 @@ def key(migration_id: str, form: str) -> str:
 
 def gather(p: Portability, migration_id: str) -> dict[str, Any]:
     """All figures, as plain JSON values."""
-    migration = p.store.load(migration_id)
-    events = p.store.events(migration_id)
+    migration, events = p.store.record(migration_id)
     now = int(p.clock() * 1000)
     notes = migration.notes
     return {
@@ -76,6 +75,7 @@ def gather(p: Portability, migration_id: str) -> dict[str, Any]:
         "evidence": notes.get("archive", {}),
         "audit": [vars(event) for event in events],
         "audit_broken_at": broken_at(events),
+        "audit_altered": altered(migration, events),
     }
 
 
@@ -315,10 +315,13 @@ def _audit(report: Mapping[str, Any]) -> str:
     rows = [
         (event["epoch"], moment(event["at"]), event["after"], event["by"], event["why"], event["digest"][:12])
         for event in report["audit"]
+        if event["before"] != event["after"]
     ]
-    broken = report["audit_broken_at"]
-    told = "whole: each event carries the hash of the one before" if broken is None else f"BROKEN at event {broken}"
-    kind = "good" if broken is None else "bad"
+    broken, changed = report["audit_broken_at"], report["audit_altered"]
+    told, kind = "whole: each event carries the hash of the one before, and of what was noted", "good"
+    if broken is not None or changed:
+        where = f"at event {broken}" if broken is not None else f"in {', '.join(changed)}"
+        told, kind = _text(f"BROKEN {where}: somebody has changed the table"), "bad"
     return f"<p class={kind}>{told}</p>" + _table(("", "at", "state", "by", "why", "hash"), rows)
 
 

@@ -4,8 +4,10 @@ One table, partition key ``migrationId``, sort key ``row``:
 
 - ``{id}`` / ``migration``: state, epoch, what was asked for, what the steps noted. Each transition is a write on condition of state and
   epoch.
-- ``{id}`` / ``event#{epoch}``: the audit trail, one row per transition, written in its transaction: from, to, when, by whom, why. Each
-  carries the hash of the one before it, so none can be changed or left out unseen; the archive's signature seals the last.
+- ``{id}`` / ``event#{number}``: the audit trail, one row per transition and per note between two, written in its transaction: from, to,
+  when, by whom, why, and the hash of each note that was written. Each carries the hash of the one before it, so whatever is changed in one
+  row only shows. Who may write to the table could write all of it anew; the archive's signature ends that, and until then AWS's own
+  log of who wrote (CloudTrail's data events) has to tell.
 - ``{id}`` / ``turn#{name}``: see `include.tenants.turns`.
 - ``tenant#{tenant id}`` / ``lock``: the migration that a tenant is in. Written in the transaction that plans it, removed in the one that
   ends it, so there is one at a time.
@@ -32,6 +34,10 @@ SORT: Final = "row"
 _MIGRATION: Final = "migration"
 _EVENT: Final = "event#"
 _LOCK: Final = "lock"
+_NUMBERS: Final = ("number", "epoch", "at")
+_REQUEST: Final = "request"
+"""Name under which the first event has the hash of what was asked for; no note has it."""
+_TRIES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Migration:
         notes: what the steps have found out, by name; plain JSON values.
         moments: when each state was reached last, in milliseconds since the epoch.
         head: hash of the last event of its audit trail.
+        number: of that event.
     """
 
     migration_id: str
@@ -57,6 +64,7 @@ class Migration:
     notes: Mapping[str, Any] = field(default_factory=dict)
     moments: Mapping[str, int] = field(default_factory=dict)
     head: str = ""
+    number: int = 0
 
     @property
     def outcome(self) -> State | None:
@@ -71,29 +79,36 @@ class Migration:
 
 @dataclass(frozen=True)
 class Event:
-    """A transition in the audit trail.
+    """A transition in the audit trail, or what a step has noted between two.
 
     Attributes:
+        number: position in the trail.
         epoch: the migration's afterwards.
         before: its state before; empty for the first.
         after: its state afterwards.
         at: milliseconds since the epoch.
-        by: who: a task of a run, or a person.
+        by: who: a task of a run, or a person; empty if it only noted.
         why: in their words; may be empty.
-        notes: hash of what was noted with it.
+        notes: hash of each note that was written with it, by name; of the first also of what was asked for.
         previous: hash of the event before; empty for the first.
         digest: hash of all of the above.
     """
 
+    number: int
     epoch: int
     before: str
     after: str
     at: int
     by: str
     why: str
-    notes: str
+    notes: Mapping[str, str]
     previous: str
     digest: str
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is a transition."""
+        return self.before != self.after
 
     @property
     def content(self) -> dict[str, Any]:
@@ -108,13 +123,22 @@ def hashed(content: Any) -> str:
 
 
 def broken_at(events: Sequence[Event]) -> int | None:
-    """The epoch of the first event that was altered, or whose predecessor was removed; None if the trail is whole."""
+    """The number of the first event that was altered, or whose predecessor was removed; None if the trail is whole."""
     previous = ""
     for position, event in enumerate(events):
-        if event.epoch != position or event.previous != previous or hashed(event.content) != event.digest:
-            return event.epoch
+        if event.number != position or event.previous != previous or hashed(event.content) != event.digest:
+            return event.number
         previous = event.digest
     return None
+
+
+def altered(migration: Migration, events: Sequence[Event]) -> list[str]:
+    """The notes that are not what the last event that wrote them says, and ``request`` if that isn't what was asked for."""
+    said: dict[str, str] = {}
+    for event in events:
+        said |= event.notes
+    found = _hashes({_REQUEST: dict(migration.request), **migration.notes})
+    return sorted(name for name in said.keys() | found.keys() if said.get(name) != found.get(name))
 
 
 class MigrationStore:
@@ -152,7 +176,8 @@ class MigrationStore:
         Raises:
             TenantBusy: the tenant is in another one.
         """
-        event = self._event(0, "", State.PLANNED, by, why, notes, "")
+        first = Migration(migration_id, tenant_id, State.PLANNED, -1, request, number=-1)
+        event = self._event(first, State.PLANNED, by, why, {_REQUEST: dict(request), **notes}, epoch=0, before="")
         row = {
             **_key(migration_id),
             "tenantId": {"S": tenant_id},
@@ -162,6 +187,7 @@ class MigrationStore:
             "notes": {"M": {name: {"S": json.dumps(value)} for name, value in notes.items()}},
             "moments": {"M": {State.PLANNED.value: {"N": str(event.at)}}},
             "head": {"S": event.digest},
+            "number": {"N": "0"},
         }
         lock = {**_lock_key(tenant_id), "holder": {"S": migration_id}}
         fresh = {"ConditionExpression": f"attribute_not_exists({PARTITION})"}
@@ -224,8 +250,8 @@ class MigrationStore:
     ) -> Migration:
         """Move on, together with other writes if there are any.
 
-        A transition whose answer was lost may be made again: the migration is given back as it is. The way to `State.CLEANED` also frees
-        the tenant.
+        A transition whose answer was lost may be made again: the migration is given back as it is. What was noted since the caller read the
+        migration stays. The way to `State.CLEANED` also frees the tenant.
 
         Args:
             migration: as the caller knows it.
@@ -243,70 +269,77 @@ class MigrationStore:
             raise MigrationConflict(
                 f"migration {migration.migration_id}: expected {allowed} after {migration.state}, found {to}"
             )
-        event = self._event(migration.epoch + 1, migration.state, to, by, why, notes or {}, migration.head)
-        update = {
-            "TableName": MIGRATIONS,
-            "Key": _key(migration.migration_id),
-            "UpdateExpression": "SET #state = :to, epoch = :next, head = :head, moments.#to = :at",
-            "ConditionExpression": "#state = :from AND epoch = :epoch",
-            "ExpressionAttributeNames": {"#state": "state", "#to": to.value},
-            "ExpressionAttributeValues": {
-                ":to": {"S": to.value},
-                ":from": {"S": migration.state.value},
-                ":epoch": {"N": str(migration.epoch)},
-                ":next": {"N": str(event.epoch)},
-                ":head": {"S": event.digest},
-                ":at": {"N": str(event.at)},
-            },
-        }
-        _set_notes(update, notes or {})
-        elements = [{"Update": update}, self._event_put(migration.migration_id, event)]
-        if to is State.CLEANED:
-            elements.append({"Delete": {"TableName": MIGRATIONS, "Key": _lock_key(migration.tenant_id)}})
-        try:
-            self._transact(*elements, *beside)
-        except ConditionFailed as error:
-            found = self.load(migration.migration_id)
-            if (found.state, found.epoch) == (to, event.epoch) and self._written_by(migration.migration_id, event):
-                return found  # an earlier try did it, and its answer was lost
-            if (found.state, found.epoch) != (migration.state, migration.epoch):
+        while True:
+            event = self._event(migration, to, by, why, notes or {}, epoch=migration.epoch + 1)
+            elements = self._moving_on(migration, event, notes or {})
+            if to is State.CLEANED:
+                elements.append({"Delete": {"TableName": MIGRATIONS, "Key": _lock_key(migration.tenant_id)}})
+            try:
+                self._transact(*elements, *beside)
+            except ConditionFailed as error:
+                found = self.load(migration.migration_id)
+                if (found.state, found.epoch) == (to, event.epoch) and self._written_by(migration.migration_id, event):
+                    return found  # an earlier try did it, and its answer was lost
+                if (found.state, found.epoch) != (migration.state, migration.epoch):
+                    raise MigrationConflict(
+                        f"migration {migration.migration_id}: expected {migration.state} (epoch {migration.epoch}) to become {to}, found "
+                        f"{found.state} (epoch {found.epoch}): another step has moved it on"
+                    ) from error
+                if found.head != migration.head:
+                    migration = found  # only something was noted meanwhile
+                    continue
+                failed = [position - len(elements) for position in error.elements if position >= len(elements)]
                 raise MigrationConflict(
-                    f"migration {migration.migration_id}: expected {migration.state} (epoch {migration.epoch}) to become {to}, found "
-                    f"{found.state} (epoch {found.epoch}): another step has moved it on"
+                    f"migration {migration.migration_id}: could not become {to}: the conditions of the writes {failed} beside it do not "
+                    "hold"
                 ) from error
-            failed = [position - len(elements) for position in error.elements if position >= len(elements)]
-            raise MigrationConflict(
-                f"migration {migration.migration_id}: could not become {to}: the conditions of the writes {failed} beside it do not hold"
-            ) from error
-        return self.load(migration.migration_id)
+            return self.load(migration.migration_id)
 
     def note(self, migration_id: str, notes: Mapping[str, Any]) -> None:
         """Keep what a step has found out, without a transition; what was noted under the same names before is replaced.
 
         Raises:
             MigrationUnknown: there is no such migration.
+            MigrationConflict: its audit trail is not as this store writes it.
         """
-        update = {
-            "TableName": MIGRATIONS,
-            "Key": _key(migration_id),
-            "ConditionExpression": f"attribute_exists({PARTITION})",
-        }
-        _set_notes(update, notes)
-        try:
-            self._dynamodb.update_item(**update)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as error:
-            raise MigrationUnknown(f"expected a migration {migration_id!r} in {MIGRATIONS}, found none") from error
+        while True:
+            migration = self.load(migration_id)
+            event = self._event(migration, migration.state, "", "", notes, epoch=migration.epoch)
+            try:
+                self._transact(*self._moving_on(migration, event, notes))
+            except ConditionFailed as error:
+                if self.load(migration_id).head == migration.head:
+                    raise MigrationConflict(
+                        f"migration {migration_id}: expected no event {event.number} in its audit trail yet, found one: somebody has "
+                        f"changed the table {MIGRATIONS}"
+                    ) from error
+                continue  # another step was faster
+            return
 
     def events(self, migration_id: str) -> list[Event]:
         """A migration's audit trail, the oldest first."""
         return [
             Event(
+                number=int(row["number"]["N"]),
                 epoch=int(row["epoch"]["N"]),
                 at=int(row["at"]["N"]),
-                **{name: row[name]["S"] for name in ("before", "after", "by", "why", "notes", "previous", "digest")},
+                **{name: row[name]["S"] for name in ("before", "after", "by", "why", "previous", "digest")},
+                notes=json.loads(row["notes"]["S"]),
             )
             for row in self.rows(migration_id, _EVENT)
         ]
+
+    def record(self, migration_id: str) -> tuple[Migration, list[Event]]:
+        """A migration and its audit trail, of one moment.
+
+        Raises:
+            MigrationUnknown: there is none.
+        """
+        for _ in range(_TRIES):
+            migration, events = self.load(migration_id), self.events(migration_id)
+            if events and events[-1].digest == migration.head:
+                break  # else something was written between the two reads, or somebody has changed the table
+        return migration, events
 
     def rows(self, migration_id: str, prefix: str) -> list[dict[str, Any]]:
         """A migration's rows whose sort key begins so, in order, as DynamoDB's JSON."""
@@ -320,17 +353,59 @@ class MigrationStore:
         return [row for page in pages for row in page["Items"]]
 
     def _event(
-        self, epoch: int, before: str, after: State, by: str, why: str, notes: Mapping[str, Any], previous: str
+        self,
+        migration: Migration,
+        after: State,
+        by: str,
+        why: str,
+        notes: Mapping[str, Any],
+        *,
+        epoch: int,
+        before: str | None = None,
     ) -> Event:
         event = Event(
-            epoch, str(before), after.value, int(self._clock() * 1000), by, why, hashed(dict(notes)), previous, ""
+            migration.number + 1,
+            epoch,
+            migration.state.value if before is None else before,
+            after.value,
+            int(self._clock() * 1000),
+            by,
+            why,
+            _hashes(notes),
+            migration.head,
+            "",
         )
         return Event(**event.content, digest=hashed(event.content))
 
+    def _moving_on(self, migration: Migration, event: Event, notes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The writes of an event that follows the one that the migration was read with."""
+        update: dict[str, Any] = {
+            "TableName": MIGRATIONS,
+            "Key": _key(migration.migration_id),
+            "UpdateExpression": "SET #state = :to, epoch = :next, head = :head, #number = :number",
+            "ConditionExpression": "#state = :from AND epoch = :epoch AND head = :previous",
+            "ExpressionAttributeNames": {"#state": "state", "#number": "number"},
+            "ExpressionAttributeValues": {
+                ":to": {"S": event.after},
+                ":from": {"S": migration.state.value},
+                ":epoch": {"N": str(migration.epoch)},
+                ":next": {"N": str(event.epoch)},
+                ":previous": {"S": migration.head},
+                ":head": {"S": event.digest},
+                ":number": {"N": str(event.number)},
+            },
+        }
+        if event.moves:
+            update["UpdateExpression"] += ", moments.#to = :at"
+            update["ExpressionAttributeNames"]["#to"] = event.after
+            update["ExpressionAttributeValues"][":at"] = {"N": str(event.at)}
+        _set_notes(update, notes)
+        return [{"Update": update}, self._event_put(migration.migration_id, event)]
+
     def _event_put(self, migration_id: str, event: Event) -> dict[str, Any]:
-        numbers = {"epoch", "at"}
-        values = {name: {"N" if name in numbers else "S": str(value)} for name, value in vars(event).items()}
-        item = {PARTITION: {"S": migration_id}, SORT: {"S": f"{_EVENT}{event.epoch:06}"}, **values}
+        values = {name: {"N" if name in _NUMBERS else "S": str(value)} for name, value in vars(event).items()}
+        values["notes"] = {"S": json.dumps(event.notes)}
+        item = {PARTITION: {"S": migration_id}, SORT: {"S": f"{_EVENT}{event.number:06}"}, **values}
         return {
             "Put": {
                 "TableName": MIGRATIONS,
@@ -340,9 +415,9 @@ class MigrationStore:
         }
 
     def _written_by(self, migration_id: str, event: Event) -> bool:
-        """Whether the event that is there says the same as this one, but for the time."""
-        there = [each for each in self.events(migration_id) if each.epoch == event.epoch]
-        return bool(there) and {**there[0].content, "at": 0} == {**event.content, "at": 0}
+        """Whether the transition that is there says the same as this one, but for its time and what was noted before it."""
+        there = [_said(each) for each in self.events(migration_id) if each.moves and each.epoch == event.epoch]
+        return there == [_said(event)]
 
     def _busy(self, tenant_id: str) -> TenantBusy:
         other = self.current(tenant_id)
@@ -377,16 +452,19 @@ def _lock_key(tenant_id: str) -> dict[str, Any]:
 
 def _set_notes(update: dict[str, Any], notes: Mapping[str, Any]) -> None:
     """Add the notes to an update; `plan` made the map that they are in."""
-    names = update.setdefault("ExpressionAttributeNames", {})
-    values = update.setdefault("ExpressionAttributeValues", {})
-    parts = []
     for number, (name, value) in enumerate(sorted(notes.items())):
-        names[f"#note{number}"] = name
-        values[f":note{number}"] = {"S": json.dumps(value)}
-        parts.append(f"notes.#note{number} = :note{number}")
-    before = update.get("UpdateExpression")
-    if parts:
-        update["UpdateExpression"] = ", ".join([before, *parts] if before else ["SET " + parts[0], *parts[1:]])
+        update["ExpressionAttributeNames"][f"#note{number}"] = name
+        update["ExpressionAttributeValues"][f":note{number}"] = {"S": json.dumps(value)}
+        update["UpdateExpression"] += f", notes.#note{number} = :note{number}"
+
+
+def _hashes(notes: Mapping[str, Any]) -> dict[str, str]:
+    """Of notes as they are read back."""
+    return {name: hashed(json.loads(json.dumps(value))) for name, value in notes.items()}
+
+
+def _said(event: Event) -> tuple[Any, ...]:
+    return event.epoch, event.before, event.after, event.by, event.why, event.notes
 
 
 def _read(row: Mapping[str, Any]) -> Migration:
@@ -399,4 +477,5 @@ def _read(row: Mapping[str, Any]) -> Migration:
         notes={name: json.loads(value["S"]) for name, value in row["notes"]["M"].items()},
         moments={name: int(value["N"]) for name, value in row["moments"]["M"].items()},
         head=row["head"]["S"],
+        number=int(row["number"]["N"]),
     )

@@ -13,7 +13,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from include.tenants import archive as archive_module
-from include.tenants.archive import MANIFEST, archive, documents, prefix, signed_line, verify_archive
+from include.tenants.archive import (
+    MANIFEST,
+    archive,
+    archive_deletion,
+    deletion_prefix,
+    documents,
+    prefix,
+    signed_line,
+    verify_archive,
+)
 from include.tenants.exceptions import EvidenceInvalid
 from include.tenants.portability import Portability, PortabilityConfig
 from include.tenants.saas import MIGRATIONS
@@ -260,8 +269,105 @@ def test_an_audit_trail_that_was_changed_is_not_signed(p, done):
         UpdateExpression="SET why = :why",
         ExpressionAttributeValues={":why": {"S": "somebody agreed"}},
     )
-    with pytest.raises(EvidenceInvalid, match="broken at epoch 7"):
+    with pytest.raises(EvidenceInvalid, match="broken at event 7"):
         archive(p, done)
+
+
+@pytest.mark.parametrize("name", ["approval", "in_fence", "later"])
+def test_a_note_that_was_changed_past_the_trail_is_not_signed(p, done, name):
+    """By a transition or by a step between two: in the table alone."""
+    p.store.note(done.migration_id, {"later": {"items": 2}})
+    p.clients.dynamodb.update_item(
+        TableName=MIGRATIONS,
+        Key={"migrationId": {"S": done.migration_id}, "row": {"S": "migration"}},
+        UpdateExpression="SET notes.#name = :value",
+        ExpressionAttributeNames={"#name": name},
+        ExpressionAttributeValues={":value": {"S": '{"by": "somebody else"}'}},
+    )
+    with pytest.raises(EvidenceInvalid, match=f"found something else in {name} than it says: somebody has changed"):
+        archive(p, p.store.load(done.migration_id))
+    assert objects(p, done) == set()
+
+
+def test_a_last_event_that_was_removed_shows(p, done):
+    p.store.note(done.migration_id, {"later": 1})
+    last = p.store.events(done.migration_id)[-1]
+    key = {"migrationId": {"S": done.migration_id}, "row": {"S": f"event#{last.number:06}"}}
+    p.clients.dynamodb.delete_item(TableName=MIGRATIONS, Key=key)
+    with pytest.raises(EvidenceInvalid, match="found it without its last event"):
+        archive(p, done)
+
+
+def cleaned(p, done, **notes):
+    migration = noted(p, done, archive(p, done))
+    p.store.note(migration.migration_id, {"identity_finish": {"imported": 3}})
+    return p.store.transition(migration, State.CLEANED, notes, by="clean_up", why="nobody needs it")
+
+
+def test_what_was_deleted_is_signed_with_who_agreed_and_why(p, done):
+    approval = {"approved": True, "by": "ann", "why": "nobody needs it", "at": 1}
+    migration = cleaned(p, done, cleaned={"items": {"Product-pooled": 30}}, deletion=approval)
+    first = objects(p, done)
+    found = archive_deletion(p, migration)
+    base = deletion_prefix(done).removeprefix(prefix(done))
+    content = {
+        name.removeprefix(base).rpartition("-")[0]: json.loads(body(p, done, name))
+        for name in objects(p, done) - first
+        if name.endswith(".json") and not name.endswith(MANIFEST)
+    }
+    assert sorted(content) == ["events", "migration", "note-cleaned", "note-deletion", "note-identity_finish"]
+    assert content["note-cleaned"] == {"items": {"Product-pooled": 30}}
+    assert content["note-deletion"] == approval
+    told = content["migration"]
+    assert (told["by"], told["why"], told["evidence"]["sha256"]) == (
+        "clean_up",
+        "nobody needs it",
+        migration.notes["archive"]["sha256"],
+    )
+    assert told["head"] == migration.head == content["events"][-1]["digest"]
+    key = load_der_public_key(base64.b64decode(found["public_key"]))
+    manifest = body(p, done, f"{base}{MANIFEST}")
+    [signature] = [name for name in objects(p, done) - first if name.endswith(".sig")]
+    key.verify(body(p, done, signature), signed_line(manifest), ec.ECDSA(SHA256()))
+    verify_archive(p, migration)
+
+
+def test_the_deletions_evidence_is_written_once(p, done):
+    migration = cleaned(p, done, cleaned={})
+    first = archive_deletion(p, migration)
+    before = versions(p, done)
+    again = p.store.load(done.migration_id)
+    assert again.notes["deletion_evidence"] == first
+    assert archive_deletion(p, again) == first
+    assert versions(p, done) == before
+    assert p.store.load(done.migration_id) == again
+
+
+def test_killed_before_the_deletions_manifest_it_goes_on(p, done, monkeypatch):
+    migration = cleaned(p, done, cleaned={})
+    put, count = p.clients.s3.put_object, []
+    with monkeypatch.context() as patch:
+        patch.setattr(p.clients.s3, "put_object", partial(_failing, put, 5, count))
+        with pytest.raises(Killed):
+            archive_deletion(p, migration)
+    assert archive_deletion(p, migration)["objects"] == 4
+
+
+def test_a_deletion_note_that_was_changed_is_not_signed(p, done):
+    migration = cleaned(p, done, cleaned={"items": {}})
+    p.clients.dynamodb.update_item(
+        TableName=MIGRATIONS,
+        Key={"migrationId": {"S": done.migration_id}, "row": {"S": "migration"}},
+        UpdateExpression="SET notes.cleaned = :value",
+        ExpressionAttributeValues={":value": {"S": "{}"}},
+    )
+    with pytest.raises(EvidenceInvalid, match="something else in cleaned than it says"):
+        archive_deletion(p, migration)
+
+
+def test_what_is_not_deleted_yet_has_no_evidence_of_it(p, done):
+    with pytest.raises(EvidenceInvalid, match="expected it CLEANED before its deletion is archived, found it COMPLETE"):
+        archive_deletion(p, done)
 
 
 @pytest.mark.parametrize("name", ["approval", "in_fence", "compliance"])
@@ -298,11 +404,23 @@ def test_what_came_after_the_outcome_is_left_out(p, done):
 
 
 def test_an_api_key_is_not_locked_away(p, done):
-    put_tenant(p.clients, "other", "Basic", api_key="a-secret-value")
-    p.store.note(done.migration_id, {"oops": ["x a-secret-value x"]})
-    with pytest.raises(EvidenceInvalid, match="expected no API key") as caught:
+    put_tenant(p.clients, "other", "Basic", api_key="a-secret-of-20-chars")
+    p.store.note(done.migration_id, {"fine": 1, "oops": {"x": ["key=a-secret-of-20-chars, sent"]}})
+    with pytest.raises(EvidenceInvalid, match="expected no API key in its record, found one in note-oops") as caught:
         archive(p, p.store.load(done.migration_id))
-    assert "a-secret-value" not in str(caught.value)
+    assert "a-secret-of-20-chars" not in str(caught.value)
+
+
+@pytest.mark.parametrize("placeholder", ["none", "", "COMPLETE", "in the application's own words"])
+def test_a_placeholder_for_a_key_bars_no_archive(p, done, placeholder):
+    put_tenant(p.clients, "other", "Basic", api_key=placeholder)
+    assert archive(p, done)["objects"] > 10
+
+
+def test_a_key_that_is_part_of_a_longer_word_is_something_else(p, done):
+    put_tenant(p.clients, "other", "Basic", api_key="0123456789abcdef0123")
+    p.store.note(done.migration_id, {"digest": "ffff0123456789abcdef0123ffff", "name": "0123456789abcdef0123-pool"})
+    assert archive(p, p.store.load(done.migration_id))["objects"] > 10
 
 
 def test_time_that_is_over_already_is_refused(p, done):

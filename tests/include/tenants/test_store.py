@@ -10,7 +10,7 @@ import pytest
 from include.tenants.exceptions import MigrationConflict, MigrationUnknown, TenantBusy
 from include.tenants.saas import FENCES, MIGRATIONS, PARTITION_KEY
 from include.tenants.states import FOLLOWING, OUTCOMES, State, reached
-from include.tenants.store import MigrationStore, broken_at
+from include.tenants.store import MigrationStore, altered, broken_at
 
 REQUEST = {"tenant_id": "acme", "target_tier": "Platinum"}
 
@@ -149,6 +149,74 @@ def test_the_audit_trail_says_who_did_what_and_why(store):
     ]
     assert broken_at(events) is None
     assert store.load("m1").head == events[-1].digest
+
+
+def test_what_is_noted_between_transitions_is_in_the_trail_too(store):
+    walk(store, plan(store, one=1), State.PREFLIGHT)
+    store.note("m1", {"two": ("a", 2.5), "one": 3})
+    migration = store.transition(store.load("m1"), State.PROVISIONED, {"three": {"x": None}}, by="task")
+    events = store.events("m1")
+    assert [(each.number, each.epoch, each.after, each.moves, sorted(each.notes)) for each in events] == [
+        (0, 0, "PLANNED", True, ["one", "request"]),
+        (1, 1, "PREFLIGHT", True, []),
+        (2, 1, "PREFLIGHT", False, ["one", "two"]),
+        (3, 2, "PROVISIONED", True, ["three"]),
+    ]
+    assert (broken_at(events), altered(migration, events)) == (None, [])
+    assert store.record("m1") == (migration, events)
+    assert sorted(migration.moments) == ["PLANNED", "PREFLIGHT", "PROVISIONED"]
+
+
+def test_a_note_that_comes_between_a_read_and_a_transition_hinders_neither(store):
+    planned = plan(store, one=1)
+    store.note("m1", {"two": 2})
+    moved = store.transition(planned, State.PREFLIGHT, {"three": 3}, by="task")
+    assert moved.notes == {"one": 1, "two": 2, "three": 3}
+    # its answer is lost, and so it is made once more, from what was read before
+    assert store.transition(planned, State.PREFLIGHT, {"three": 3}, by="task") == moved
+    with pytest.raises(MigrationConflict, match="another step has moved it on"):
+        store.transition(planned, State.PREFLIGHT, {"three": 4}, by="task")
+    assert broken_at(store.events("m1")) is None
+
+
+def test_of_many_notes_at_once_none_is_lost(store):
+    plan(store)
+    threads = [threading.Thread(target=store.note, args=("m1", {f"note{number}": number})) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    migration, events = store.record("m1")
+    assert migration.notes == {f"note{number}": number for number in range(6)}
+    assert (len(events), broken_at(events), altered(migration, events)) == (7, None, [])
+
+
+def test_a_note_after_which_somebody_has_put_an_event_of_his_own_is_refused(store, saas):
+    plan(store)
+    forged = {"migrationId": {"S": "m1"}, "row": {"S": "event#000001"}}
+    saas.dynamodb.put_item(TableName=MIGRATIONS, Item=forged)
+    with pytest.raises(MigrationConflict, match="expected no event 1 in its audit trail yet, found one"):
+        store.note("m1", {"one": 1})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        (["notes", "approval"], '{"by": "somebody else"}', ["approval"]),
+        (["notes", "another"], "1", ["another"]),
+        (["request"], '{"target_tier": "Basic"}', ["request"]),
+    ],
+)
+def test_a_note_that_was_altered_in_the_table_shows(store, saas, path, value, found):
+    plan(store, approval={"by": "ann"})
+    saas.dynamodb.update_item(
+        TableName=MIGRATIONS,
+        Key={"migrationId": {"S": "m1"}, "row": {"S": "migration"}},
+        UpdateExpression=f"SET {'.'.join(f'#{name}' for name in path)} = :value",
+        ExpressionAttributeNames={f"#{name}": name for name in path},
+        ExpressionAttributeValues={":value": {"S": value}},
+    )
+    assert altered(*store.record("m1")) == found
 
 
 @pytest.mark.parametrize(
