@@ -28,6 +28,9 @@ BENCHMARKS = {
     "gateway-triggerer": "gateway_triggerer",
     "migration-losses": "migration_losses",
     "migration-unfenced": "migration_unfenced",
+    "migration-unavailability": "migration_unavailability",
+    "migration-copy": "migration_copy",
+    "migration-growth": "migration_growth",
     "package": "package",
     "demo": "demo",
 }

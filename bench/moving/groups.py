@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bench.moving.saas import Saas, Traffic
 
+NOTHING: Final = Verdict(0, 0, 0, 0, 0)
 MOVES: Final = 2
 """Of each tenant: there and back, unless one is undone."""
 PAIR: Final = 2
@@ -35,7 +36,7 @@ class Seen:
     """
 
     moved: tuple[Moved, ...] = ()
-    verdict: Verdict = field(default_factory=lambda: Verdict(0, 0, 0, 0, 0))
+    verdict: Verdict = NOTHING
     refused: int = 0
     reads: int = 0
 

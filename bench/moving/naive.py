@@ -11,11 +11,11 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.moving.groups import added, at_once
+from bench.moving.groups import NOTHING, added, at_once
 from bench.moving.saas import away_from, trial_saas
 from include.local.saas.api import Application
 from include.local.saas.errors import Fenced
-from include.local.saas.judge import Verdict, judge_tables
+from include.local.saas.judge import judge_tables
 from include.local.saas.mover import Mover
 from include.local.saas.seed import SeedTenant
 from include.tenants import fence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.moving.saas import Saas, Traffic
+    from include.local.saas.judge import Verdict
     from include.local.saas.load import Load
     from include.tenants.portability import Portability
     from include.tenants.saas import DataTable, Tenant
@@ -139,17 +140,19 @@ class Lost:
         migrations: how many.
         verdict: of all writes.
         harmed: migrations that lost a write.
+        gaps: seconds without a write of the clients of each tenant.
     """
 
     migrations: int
     verdict: Verdict
     harmed: int
+    gaps: tuple[float, ...]
 
 
 def lost_naively(naive: Naive, migrations: int, *, items: int, traffic: Traffic, seed: int) -> Lost:
     """Move as many tenants naively, a few at a time, in a SaaS of their own, and look for their writes."""
     tenants = [f"naive-{seed}-{number}" for number in range(migrations)]
-    verdict, harmed = Verdict(0, 0, 0, 0, 0), 0
+    verdict, harmed, gaps = NOTHING, 0, []
     with tempfile.TemporaryDirectory(prefix="naive-") as folder:
         # a table that had a stream before may be copied early: arming tells the minutes before, too
         starts = Tier.PLATINUM if naive is Naive.COPY_FIRST else Tier.BASIC
@@ -161,8 +164,9 @@ def lost_naively(naive: Naive, migrations: int, *, items: int, traffic: Traffic,
                     for each in some
                 ]
                 at_once(partial(work.move_under, each, load) for each, load in loads)
+                gaps += [gap.seconds for each, load in loads if (gap := load.figures(each).gap)]
             for each in tenants:
                 found = judge_tables(Path(folder) / f"{each}.jsonl", saas.clients)
                 harmed += bool(found.lost)
                 verdict = added(verdict, found)
-    return Lost(migrations, verdict, harmed)
+    return Lost(migrations, verdict, harmed, tuple(gaps))
