@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,12 +34,12 @@ def clients(aws) -> Clients:
     return clients_at(aws)
 
 
-@pytest.fixture
-def saas(clients) -> Iterator[Clients]:
-    """The clients, with the application's tables empty; what a test makes in DynamoDB is gone afterwards."""
+@contextmanager
+def application(clients: Clients) -> Iterator[Portability]:
+    """What the steps work with, and the application's tables, empty; all tables are gone afterwards."""
     make_shared_tables(clients.dynamodb)
     make_data_tables(clients.dynamodb, POOLED)
-    yield clients
+    yield Portability(clients, PortabilityConfig(REPORTS, EVIDENCE, "alias/tenant-migrations"))
     for page in clients.dynamodb.get_paginator("list_tables").paginate():
         for name in page["TableNames"]:
             clients.dynamodb.update_table(TableName=name, DeletionProtectionEnabled=False)
@@ -46,6 +47,13 @@ def saas(clients) -> Iterator[Clients]:
 
 
 @pytest.fixture
-def portability(saas) -> Portability:
-    """What the steps work with."""
-    return Portability(saas, PortabilityConfig(REPORTS, EVIDENCE, "alias/tenant-migrations"))
+def portability(clients) -> Iterator[Portability]:
+    """What the steps work with; what a test makes in DynamoDB is gone afterwards."""
+    with application(clients) as p:
+        yield p
+
+
+@pytest.fixture
+def saas(portability) -> Clients:
+    """The clients, with the application's tables empty."""
+    return portability.clients

@@ -11,24 +11,34 @@ from include.tenants.identity import port_identity
 from include.tenants.isolation import POLICY_SETTING
 from include.tenants.resources import mirror_observability, provision
 from include.tenants.saas import SETTINGS, Tier
+from tests.include.tenants.conftest import application
 from tests.include.tenants.histories import planned_as_it_is, seeded, silent
 
 _NUMBER = itertools.count()
+SILO = "comp-silo"
+
+
+@pytest.fixture(scope="module")
+def portability(clients):
+    """One application for all tests: what one of them spoils it mends."""
+    with application(clients) as p:
+        yield p
 
 
 def made(p, tenant, tier, target):
     """A migration whose target was made by the steps."""
+    name = f"m-{tenant}"
     seeded(p.clients, (tenant, tier), users=True)
-    planned_as_it_is(p, tenant, target)
-    for name, step in (
+    planned_as_it_is(p, tenant, target, migration_id=name)
+    for note, step in (
         ("resources", lambda migration: provision(p, migration, silent)),
         ("observability", lambda migration: mirror_observability(p, migration)),
         ("identity", lambda migration: port_identity(p, migration, silent)),
         ("configuration", lambda migration: configure(p, migration)),
     ):
-        if Tier(tier).silo or Tier(target).silo or name == "configuration":
-            p.store.note("m-1", {name: step(p.store.load("m-1"))})
-    return p.store.load("m-1")
+        if Tier(tier).silo or Tier(target).silo or note == "configuration":
+            p.store.note(name, {note: step(p.store.load(name))})
+    return p.store.load(name)
 
 
 @pytest.fixture
@@ -36,16 +46,18 @@ def tenant():
     return f"comp-{next(_NUMBER)}"
 
 
-@pytest.fixture
-def silo(portability, tenant):
-    return made(portability, tenant, "Basic", "Platinum")
+@pytest.fixture(scope="module")
+def silo(portability):
+    migration = made(portability, SILO, "Basic", "Platinum")
+    yield migration
+    assert bad(portability, migration) == {}, "a test has not mended what it had spoilt"
 
 
 def bad(p, migration):
     return {check.name: check for check in run_checks(p, migration) if not check.ok}
 
 
-def test_a_silo_that_the_steps_made_holds_every_check(portability, silo, tenant):
+def test_a_silo_that_the_steps_made_holds_every_check(portability, silo):
     checks = run_checks(portability, silo)
     assert [check for check in checks if not check.ok] == []
     names = [check.name for check in checks]
@@ -57,9 +69,9 @@ def test_a_silo_that_the_steps_made_holds_every_check(portability, silo, tenant)
         "isolation",
         "usage plan of Platinum",
         "usage plan of Platinum: APIs",
-        *(f"{kind}s of stack-{tenant}" for kind in ("alarm", "log group", "metric filter")),
+        *(f"{kind}s of stack-{SILO}" for kind in ("alarm", "log group", "metric filter")),
         *(
-            f"table {prefix}-{tenant}: {what}"
+            f"table {prefix}-{SILO}: {what}"
             for prefix in ("Product", "Order")
             for what in (
                 "keys",
@@ -89,46 +101,56 @@ def test_the_pooled_stack_holds_every_check(portability, tenant, tier, target):
     assert bad(portability, made(portability, tenant, tier, target)) == {}
 
 
-def _tags(p, tenant, migration):
-    arn = p.clients.dynamodb.describe_table(TableName=f"Order-{tenant}")["Table"]["TableArn"]
-    p.clients.dynamodb.untag_resource(ResourceArn=arn, TagKeys=["application"])
-    return f"table Order-{tenant}: tags"
+def _tags(p, migration):
+    dynamodb = p.clients.dynamodb
+    arn = dynamodb.describe_table(TableName=f"Order-{SILO}")["Table"]["TableArn"]
+    before = dynamodb.list_tags_of_resource(ResourceArn=arn)["Tags"]
+    dynamodb.untag_resource(ResourceArn=arn, TagKeys=["application"])
+    return f"table Order-{SILO}: tags", lambda: dynamodb.tag_resource(ResourceArn=arn, Tags=before)
 
 
-def _protection(p, tenant, migration):
-    p.clients.dynamodb.update_table(TableName=f"Order-{tenant}", DeletionProtectionEnabled=False)
-    return f"table Order-{tenant}: deletion protection"
+def _protection(p, migration):
+    def protect(value):
+        p.clients.dynamodb.update_table(TableName=f"Order-{SILO}", DeletionProtectionEnabled=value)
+
+    protect(False)
+    return f"table Order-{SILO}: deletion protection", lambda: protect(True)
 
 
-def _encryption(p, tenant, migration):
-    p.clients.dynamodb.update_table(TableName=f"Product-{tenant}", SSESpecification={"Enabled": False})
-    return f"table Product-{tenant}: encryption at rest"
+def _encryption(p, migration):
+    def encrypt(**how):
+        p.clients.dynamodb.update_table(TableName=f"Product-{SILO}", SSESpecification=how)
+
+    encrypt(Enabled=False)
+    return f"table Product-{SILO}: encryption at rest", lambda: encrypt(Enabled=True, SSEType="KMS")
 
 
-def _recovery(p, tenant, migration):
-    p.clients.dynamodb.update_continuous_backups(
-        TableName=f"Product-{tenant}", PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": False}
-    )
-    return f"table Product-{tenant}: point-in-time recovery"
+def _recovery(p, migration):
+    def recover(value):
+        how = {"PointInTimeRecoveryEnabled": value}
+        p.clients.dynamodb.update_continuous_backups(TableName=f"Product-{SILO}", PointInTimeRecoverySpecification=how)
+
+    recover(False)
+    return f"table Product-{SILO}: point-in-time recovery", lambda: recover(True)
 
 
-def _alarm(p, tenant, migration):
-    p.clients.cloudwatch.delete_alarms(AlarmNames=[f"stack-{tenant}-5xx"])
-    return f"alarms of stack-{tenant}"
+def _alarm(p, migration):
+    p.clients.cloudwatch.delete_alarms(AlarmNames=[f"stack-{SILO}-5xx"])
+    return f"alarms of stack-{SILO}", lambda: mirror_observability(p, migration)
 
 
-def _retention(p, tenant, migration):
-    p.clients.logs.put_retention_policy(logGroupName=f"/aws/lambda/stack-{tenant}-orders", retentionInDays=1)
-    return f"log groups of stack-{tenant}"
+def _retention(p, migration):
+    p.clients.logs.put_retention_policy(logGroupName=f"/aws/lambda/stack-{SILO}-orders", retentionInDays=1)
+    return f"log groups of stack-{SILO}", lambda: mirror_observability(p, migration)
 
 
-def _filter(p, tenant, migration):
-    group = f"/aws/api-gateway/stack-{tenant}-access"
-    p.clients.logs.delete_metric_filter(logGroupName=group, filterName=f"stack-{tenant}-5xx")
-    return f"metric filters of stack-{tenant}"
+def _filter(p, migration):
+    group = f"/aws/api-gateway/stack-{SILO}-access"
+    p.clients.logs.delete_metric_filter(logGroupName=group, filterName=f"stack-{SILO}-5xx")
+    return f"metric filters of stack-{SILO}", lambda: mirror_observability(p, migration)
 
 
-def _passwords(p, tenant, migration):
+def _passwords(p, migration):
     source = migration.notes["source"]["user_pool_id"]
     strict = {"MinimumLength": 20, "RequireSymbols": True}
     before = p.clients.cognito.describe_user_pool(UserPoolId=source)["UserPool"].get("Policies")
@@ -139,19 +161,22 @@ def _passwords(p, tenant, migration):
     )
 
 
-def _claim(p, tenant, migration):
+def _claim(p, migration):
     identity = migration.notes["identity"]
+    which = {"UserPoolId": identity["user_pool_id"], "ClientId": identity["app_client_id"]}
+    before = p.clients.cognito.describe_user_pool_client(**which)["UserPoolClient"]
+    kept = {name: before[name] for name in ("ReadAttributes", "WriteAttributes")}
     p.clients.cognito.update_user_pool_client(
-        UserPoolId=identity["user_pool_id"],
-        ClientId=identity["app_client_id"],
+        **which,
         ReadAttributes=["email", "custom:tenantId", "custom:legacySub"],
         WriteAttributes=["email", "custom:tenantId"],
     )
     # told twice: as a setting of the client, and as what it means for the users
-    return {f"user pool {identity['user_pool_id']}: {what}" for what in ("claims that users can write", "users")}
+    names = {f"user pool {identity['user_pool_id']}: {what}" for what in ("claims that users can write", "users")}
+    return names, lambda: p.clients.cognito.update_user_pool_client(**which, **kept)
 
 
-def _limits(p, tenant, migration):
+def _limits(p, migration):
     plan = find_plan(p, Tier.PLATINUM)["id"]
 
     def rate(value):
@@ -163,24 +188,22 @@ def _limits(p, tenant, migration):
     return "usage plan of Platinum", lambda: rate("300")
 
 
-def _stage(p, tenant, migration):
+def _stage(p, migration):
     noted = migration.notes["configuration"]
-    p.clients.apigateway.update_usage_plan(
-        usagePlanId=noted["plan_id"],
-        patchOperations=[{"op": "remove", "path": "/apiStages", "value": f"{noted['api_id']}:{noted['stage']}"}],
-    )
-    return "usage plan of Platinum: APIs"
+
+    def stage(op):
+        patch = {"op": op, "path": "/apiStages", "value": f"{noted['api_id']}:{noted['stage']}"}
+        p.clients.apigateway.update_usage_plan(usagePlanId=noted["plan_id"], patchOperations=[patch])
+
+    stage("remove")
+    return "usage plan of Platinum: APIs", lambda: stage("add")
 
 
-def _policy(p, tenant, migration):
-    p.clients.dynamodb.put_item(
-        TableName=SETTINGS,
-        Item={
-            "settingName": {"S": POLICY_SETTING},
-            "settingValue": {"S": '{"Version": "2012-10-17", "Statement": []}'},
-        },
-    )
-    return "isolation"
+def _policy(p, migration):
+    key = {"settingName": {"S": POLICY_SETTING}}
+    nothing = {"S": '{"Version": "2012-10-17", "Statement": []}'}
+    p.clients.dynamodb.put_item(TableName=SETTINGS, Item=key | {"settingValue": nothing})
+    return "isolation", lambda: p.clients.dynamodb.delete_item(TableName=SETTINGS, Key=key)
 
 
 @pytest.mark.parametrize(
@@ -190,15 +213,13 @@ def _policy(p, tenant, migration):
         *(_passwords, _claim, _limits, _stage, _policy),
     ],
 )
-def test_what_is_not_as_it_has_to_be_is_told(portability, silo, tenant, spoil):
-    answer = spoil(portability, tenant, silo)
-    names, mend = answer if isinstance(answer, tuple) else (answer, lambda: None)
-    names = {names} if isinstance(names, str) else names
+def test_what_is_not_as_it_has_to_be_is_told(portability, silo, spoil):
+    names, mend = spoil(portability, silo)
     try:
         found = bad(portability, silo)
     finally:
         mend()
-    assert found.keys() == names
+    assert found.keys() == ({names} if isinstance(names, str) else names)
     assert all(check.found != check.expected for check in found.values())
 
 
@@ -209,9 +230,13 @@ def test_a_bucket_and_a_key_that_do_not_do_are_told(portability, silo):
     assert found["evidence bucket data-platform"].expected == "object lock"
 
 
-def test_one_look_names_all_that_is_wrong(portability, silo, tenant):
-    spoilt = {spoil(portability, tenant, silo) for spoil in (_tags, _recovery, _alarm, _stage)}
-    assert bad(portability, silo).keys() == spoilt
+def test_one_look_names_all_that_is_wrong(portability, silo):
+    spoilt = [spoil(portability, silo) for spoil in (_tags, _recovery, _alarm, _stage)]
+    try:
+        assert bad(portability, silo).keys() == {name for name, _ in spoilt}
+    finally:
+        for _, mend in spoilt:
+            mend()
 
 
 def test_what_the_pooled_stack_lacks_is_told_but_not_what_it_has_otherwise(portability, tenant):
