@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -38,7 +38,7 @@ class Watch:
     """Tells how long the steps of a migration take; see `Mover.before`."""
 
     def __post_init__(self) -> None:
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self._step, self._since = "", time.perf_counter()
 
     def before(self, step: str, attempt: int) -> None:
@@ -51,8 +51,8 @@ class Watch:
 def move(p: Portability, tenant_id: str) -> tuple[Watch, Mover]:
     """Move a tenant, as fast as it can be."""
     watch = Watch()
-    most = {name: LIMITS[name][1] for name in ("read_units", "budget_seconds")}
-    request = MigrationRequest(tenant_id, Tier.PLATINUM, soak_minutes=0, **most)
+    units, budget = (LIMITS[name][1] for name in ("read_units", "budget_seconds"))
+    request = MigrationRequest(tenant_id, Tier.PLATINUM, soak_minutes=0, read_units=units, budget_seconds=budget)
     mover = Mover(p, f"{tenant_id}-grows", request, before=watch.before)
     mover.run(until=State.SOAK)
     watch.before("", 0)

@@ -95,11 +95,11 @@ def run_pair(saas: Saas, mortals: Sequence[Mortal], traffic: Traffic, seeds: Seq
     )
 
 
-def at_once(works: Iterable[Callable[[], None]]) -> None:
+def at_once(works: Iterable[Callable[[], Any]]) -> None:
     """Do things at the same time; the first error is raised when all have ended."""
     errors: list[BaseException] = []
 
-    def guarded(work: Callable[[], None]) -> None:
+    def guarded(work: Callable[[], Any]) -> None:
         try:
             work()
         except BaseException as error:
