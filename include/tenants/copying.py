@@ -4,11 +4,15 @@ The target keeps the source's keys, so an item is copied unchanged. The source i
 missed or seen old by that is put right by the replay, which begins some minutes before the copy did (`include.tenants.streams.arm`), and
 the comparison in the fence is the authority.
 
-**A copier that has lost its turn** stops: it looks after each page, and within a page before each batch if it hasn't looked for
-`LOOK_SECONDS`. So its last write arrives at most `LATE_SECONDS` after somebody else has taken the turn, and a cutover waits that long. This
-is a timer and no fence, since BatchWriteItem knows no conditions: a process that is frozen between its look and its request could write
-an old image later still. AWS refuses a request that was signed some minutes ago, and what arrives before the switch is found by the
-comparison in the fence.
+**A copier that has lost its turn** stops: it looks after each page, and within a page every few seconds, and no request goes on the wire
+more than `LOOK_SECONDS` after the last look, also if the process was frozen in between. A request that ended without an answer may still
+be on its way, though a next try has done its work. A cutover therefore waits `LATE_SECONDS` after a copy that lost a turn or an answer
+(`quiet_at`).
+
+**What remains**, since BatchWriteItem knows no conditions: a request that was sent in time and needs longer than that to arrive, or a
+process that is frozen within the very call that sends. AWS refuses a request some minutes after it was signed, and the comparison in the
+fence finds what one wrote before; only one that arrives after that comparison and within those minutes could undo a change unseen. The
+approval of a person usually takes longer.
 """
 
 from __future__ import annotations
@@ -46,6 +50,8 @@ _QUEUED: Final = 2 * _IN_FLIGHT
 """Batches that are given to the threads: so none waits for the next."""
 _COPY: Final = "copy#"
 LOOK_SECONDS: Final = 5.0
+"""How long a look at the turn is good for a request."""
+_RENEW_SECONDS: Final = LOOK_SECONDS / 2
 LATE_SECONDS: Final = LOOK_SECONDS + LONGEST_CALL_SECONDS
 TURN_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 60.0
@@ -93,10 +99,10 @@ def units(tenant_id: str) -> list[Unit]:
 
 
 def quiet_at(p: Portability, migration: Migration) -> float:
-    """From when on no write of a try that has lost its turn can arrive any more, in seconds since the epoch."""
+    """From when on no write of the copy is to be expected any more, in seconds since the epoch."""
     turns = p.turns.all(migration.migration_id, _COPY)
-    # a first turn that came to its end has left nobody behind
-    lost = any(turn.token > 1 or not turn.checkpoint.get("done") for turn in turns)
+    # a first turn that came to its end with an answer to each request has left nothing behind
+    lost = any(turn.token > 1 or not turn.checkpoint.get("done") or turn.checkpoint.get("cut") for turn in turns)
     return p.clock() + (LATE_SECONDS if lost else 0.0)
 
 
@@ -138,7 +144,7 @@ def copy_unit(
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(_IN_FLIGHT, "copy") as pool:
         began, spent = p.clock(), figures.seconds
         hold = _Hold(p, turn)
-        writer = Writer(p, target_table, pool, hold.renew)
+        writer = Writer(p, target_table, pool, hold)
         coming = reader.submit(_page, p, unit, source_table, after, bucket)
         while True:
             page = coming.result()
@@ -156,7 +162,8 @@ def copy_unit(
                 retried=figures.retried + writer.take_retried() + page["refused"],
                 seconds=spent + max(p.clock() - began, 0.0),
             )
-            hold.save({"after": after, "done": after is None, "figures": asdict(figures)})
+            cut = writer.cut or bool(turn.checkpoint.get("cut"))
+            hold.save({"after": after, "done": after is None, "cut": cut, "figures": asdict(figures)})
             say(f"{source_table} → {target_table}, partition {unit.shard_id}: {figures.items} items copied")
             if after is None:
                 break
@@ -226,8 +233,13 @@ class _Hold:
             TurnLost: it is somebody else's.
         """
         with self._lock:
-            if not 0 <= self._p.clock() - self._looked < LOOK_SECONDS:
+            if not 0 <= self._p.clock() - self._looked < _RENEW_SECONDS:
                 self._save(self.turn.checkpoint)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last look is good for a request that is sent now."""
+        return 0 <= self._p.clock() - self._looked < LOOK_SECONDS
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
         """Keep how far the work has come.
@@ -239,13 +251,30 @@ class _Hold:
             self._save(checkpoint)
 
     def _save(self, checkpoint: Mapping[str, Any]) -> None:
-        looked = self._p.clock()
-        self.turn = insist(
-            lambda: self._p.turns.save(self.turn, checkpoint, seconds=TURN_SECONDS),
-            clock=self._p.clock,
-            sleep=self._p.sleep,
-        )
+        looked = 0.0
+
+        def save() -> Turn:
+            nonlocal looked
+            looked = self._p.clock()
+            return self._p.turns.save(self.turn, checkpoint, seconds=TURN_SECONDS)
+
+        self.turn = insist(save, clock=self._p.clock, sleep=self._p.sleep)
         self._looked = looked
+
+
+class _Stale(Exception):
+    """A request was not sent: the last look at the turn was too long ago by then."""
+
+
+_sending: Final = threading.local()
+"""The turn by which this thread sends a batch."""
+
+
+def _refuse_if_stale(**_: Any) -> None:
+    """Is called by botocore when a request is signed and about to be sent, at each of its own tries."""
+    hold: _Hold | None = getattr(_sending, "hold", None)
+    if hold is not None and not hold.is_fresh:
+        raise _Stale
 
 
 class Writer:
@@ -255,15 +284,21 @@ class Writer:
         p: what it works with.
         table: where to.
         pool: of threads, as many as batches may be in flight.
-        before_each: is called in each thread before it sends a batch.
+        hold: the turn by which it does.
+
+    Attributes:
+        cut: whether a request ended without an answer, so that it may arrive later.
     """
 
-    def __init__(self, p: Portability, table: str, pool: ThreadPoolExecutor, before_each: Callable[[], None]) -> None:
+    def __init__(self, p: Portability, table: str, pool: ThreadPoolExecutor, hold: _Hold) -> None:
         self._p = p
         self._table = table
         self._pool = pool
-        self._before_each = before_each
+        self._hold = hold
         self._retried = 0
+        self.cut = False
+        events = p.clients.dynamodb.meta.events
+        events.register("before-send.dynamodb.BatchWriteItem", _refuse_if_stale, unique_id="tenants-copy")
 
     def take_retried(self) -> int:
         """How many requests were made again since it was asked last."""
@@ -310,15 +345,31 @@ class Writer:
 
     def _write(self, batch: list[Any]) -> list[Any]:
         """Send a batch once; gives what is to be sent again."""
-        self._before_each()
+        self._hold.renew()
+        _sending.hold = self._hold
         try:
             answer = self._p.clients.dynamodb.batch_write_item(RequestItems={self._table: batch})
+        except _Stale:
+            self.cut = True  # it may have been botocore's second try
+            self._hold.renew()
+            return batch
         except Exception as error:
-            if is_passing(error):
-                return batch
-            raise
+            if not is_passing(error):
+                raise
+            if not is_throttled(error) or _was_tried_twice(error):
+                self.cut = True
+            return batch
+        finally:
+            _sending.hold = None
+        if answer.get("ResponseMetadata", {}).get("RetryAttempts"):
+            self.cut = True
         left: list[Any] = answer.get("UnprocessedItems", {}).get(self._table, [])
         return left
+
+
+def _was_tried_twice(error: Exception) -> bool:
+    response = getattr(error, "response", None) or {}
+    return bool(response.get("ResponseMetadata", {}).get("RetryAttempts"))
 
 
 def _batches(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[list[Any], int]]:

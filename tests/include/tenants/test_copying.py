@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from include.local.aws.controls import Controls
 from include.tenants import copying
 from include.tenants.copying import CopyFigures, Unit, copied, copy_unit, units
 from include.tenants.exceptions import TargetBusy, TurnLost, TurnTaken
@@ -61,6 +62,13 @@ def copy(p, migration, unit=UNIT, *, owner="task", say=lambda text: None, units_
         units_per_second=units_per_second,
         say=say,
     )
+
+
+@pytest.fixture
+def controls(aws):
+    controls = Controls(aws)
+    yield controls
+    controls.reset()
 
 
 @pytest.fixture
@@ -229,6 +237,108 @@ def test_a_copy_that_was_away_for_long_looks_before_it_writes(portability):
         copy(p, migration, say=lose)
 
     assert len(everything(portability, "Product-acme")) == 7
+
+
+def test_a_copy_that_is_frozen_between_its_look_and_its_request_writes_nothing(portability):
+    migration = begin(portability)
+    fill(portability, "Product-pooled", "acme-1", 3)
+    away = 0.0
+
+    def freeze(real, **arguments):
+        nonlocal away
+        away += 60.0
+        portability.turns.take(migration.migration_id, UNIT.name, "another task", always=True)
+        return real(**arguments)
+
+    p = replace(between(portability, batch_write_item=freeze), clock=lambda: portability.clock() + away)
+    with pytest.raises(TurnLost):
+        copy(p, migration)
+
+    assert everything(portability, "Product-acme") == {}
+
+
+def test_a_request_that_botocore_makes_again_is_not_sent_without_a_look_either(portability, controls):
+    migration = begin(portability)
+    fill(portability, "Product-pooled", "acme-1", 3)
+    controls.fault("BatchWriteItem", drop="request", times=1)
+    events, again = portability.clients.dynamodb.meta.events, "needs-retry.dynamodb.BatchWriteItem"
+    away = 0.0
+
+    def freeze(**_):
+        nonlocal away
+        if not away:
+            away = 60.0
+            portability.turns.take(migration.migration_id, UNIT.name, "another task", always=True)
+
+    events.register_first(again, freeze)
+    try:
+        with pytest.raises(TurnLost):
+            copy(replace(portability, clock=lambda: portability.clock() + away), migration)
+    finally:
+        events.unregister(again, freeze)
+
+    assert everything(portability, "Product-acme") == {}
+
+
+def waits(p, migration):
+    """How many seconds a cutover waits for late writes of the copy."""
+    return copying.quiet_at(replace(p, clock=lambda: 0.0), migration)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_copy_that_got_an_answer_to_each_request_is_not_waited_for(portability):
+    migration = begin(portability)
+    fill(portability, "Product-pooled", "acme-1", 20)
+
+    copy(portability, migration)
+
+    assert waits(portability, migration) == 0
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (ReadTimeoutError(endpoint_url="https://dynamodb"), copying.LATE_SECONDS),
+        (ClientError({"Error": {"Code": "InternalServerError"}}, "BatchWriteItem"), copying.LATE_SECONDS),
+        # refused: nothing was taken
+        (ClientError({"Error": {"Code": "ProvisionedThroughputExceededException"}}, "BatchWriteItem"), 0),
+    ],
+    ids=["none", "nobody knows", "refused"],
+)
+def test_a_request_without_an_answer_is_waited_for_though_the_next_one_has_done_its_work(portability, error, seconds):
+    migration = begin(portability)
+    fill(portability, "Product-pooled", "acme-1", 20)  # the first page of three
+    errors = [error]
+
+    def cut(real, **arguments):
+        if errors:
+            raise errors.pop()
+        return real(**arguments)
+
+    assert copy(between(portability, batch_write_item=cut), migration).items == 20
+
+    assert waits(portability, migration) == seconds
+
+
+def test_a_request_that_botocore_has_made_again_is_waited_for_too(portability, controls):
+    migration = begin(portability)
+    fill(portability, "Product-pooled", "acme-1", 3)
+    controls.fault("BatchWriteItem", drop="answer", times=1)
+
+    copy(portability, migration)
+
+    assert waits(portability, migration) == copying.LATE_SECONDS
+
+
+def test_a_copy_that_had_to_begin_again_is_waited_for(portability):
+    migration = begin(portability)
+    portability.turns.take(migration.migration_id, UNIT.name, "task")
+    assert waits(portability, migration) == copying.LATE_SECONDS
+
+    copy(portability, migration)
+
+    assert waits(portability, migration) == copying.LATE_SECONDS
 
 
 def test_items_that_the_target_leaves_unprocessed_are_sent_again(portability):
