@@ -1,12 +1,15 @@
 """Removes what a tenant has left behind: after a move the source's side, after an abort or a rollback the target's.
 
 Nothing is deleted unless the evidence is locked away and whole, and the tenant is routed elsewhere. Items are deleted in transactions that
-check the latter again, with each batch: a Delete that is late, or runs twice, can hit nothing that is served. Only the ten partitions of
-exactly this tenant are touched; a pooled table is everybody's.
+check the latter again, with each batch: a Delete that is late, or runs twice, can hit nothing that is served. What can't be deleted in a
+transaction is looked at once more right before. Only the ten partitions of exactly this tenant are touched; a pooled table is everybody's.
+
+One clean-up of a migration runs at a time: it holds the turn `TURN`, and one that has lost it deletes no more.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +23,9 @@ from include.tenants.resources import deprovision
 from include.tenants.saas import DATA_TABLES, EPOCH, FENCED_BY, MIGRATIONS, PARTITION_KEY, TENANTS
 from include.tenants.states import State
 from include.tenants.store import PARTITION, SORT
+from include.tenants.stream_switch import disable_streams
 from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, transact
+from include.tenants.user_import import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,15 +33,48 @@ if TYPE_CHECKING:
     from include.tenants.portability import Portability
     from include.tenants.saas import DataTable, Tenant
     from include.tenants.store import Migration
+    from include.tenants.turns import Turn
 
     type Say = Callable[[str], None]
 
-_CHECKS: Final = 2
+TURN: Final = "clean_up"
+_CHECKS: Final = 3
 """Of each transaction."""
 _TOLD_EVERY: Final = 5_000
 
 
-def remove_leftovers(p: Portability, migration: Migration, say: Say) -> dict[str, Any]:
+class _Work:
+    """A clean-up that is under way."""
+
+    def __init__(self, p: Portability, migration: Migration, tenant: Tenant, turn: Turn, say: Say) -> None:
+        self.p = p
+        self.migration = migration
+        self.tenant = tenant
+        self.turn = turn
+        self.say = say
+
+    def go_on(self) -> None:
+        """Look once more whether anything may be deleted.
+
+        Raises:
+            TurnLost: another clean-up of the migration has begun.
+            MigrationConflict: the tenant is routed there, or the migration is cleaned already.
+        """
+        self.turn = self.p.turns.save(self.turn, {})
+        _elsewhere(self.p, self.migration)
+
+
+@contextmanager
+def _begun(p: Portability, migration: Migration, say: Say, owner: str) -> Iterator[_Work]:
+    tenant = _may_be_removed(p, migration)
+    work = _Work(p, migration, tenant, p.turns.take(migration.migration_id, TURN, owner), say)
+    try:
+        yield work
+    finally:
+        p.turns.give_back(work.turn)
+
+
+def remove_leftovers(p: Portability, migration: Migration, say: Say, *, owner: str) -> dict[str, Any]:
     """Remove the side that the tenant is not on: users, items, streams that were made for migrations, and a silo's stack.
 
     It may be killed at any line and called again: whatever is gone already is as good.
@@ -45,6 +83,7 @@ def remove_leftovers(p: Portability, migration: Migration, say: Say) -> dict[str
         p: what to work with.
         migration: archived.
         say: told what happens.
+        owner: who does it; a retry has the same one and need not wait for the turn.
 
     Returns:
         What was removed now, for the migration's notes.
@@ -52,10 +91,17 @@ def remove_leftovers(p: Portability, migration: Migration, say: Say) -> dict[str
     Raises:
         EvidenceInvalid: the archive isn't there or isn't what was signed. Nothing was deleted.
         MigrationConflict: the tenant is routed there, or the migration isn't archived. Likewise.
-        IdentityIncomplete: users have yet to come over from there. Likewise.
+        IdentityIncomplete: users have yet to come over from there, or to be brought back. Likewise.
+        TurnTaken: another clean-up of the migration is at it.
+        TurnLost: another has taken over. Nothing more is deleted by this one.
     """
+    with _begun(p, migration, say, owner) as work:
+        return _remove_all(work)
+
+
+def _remove_all(work: _Work) -> dict[str, Any]:
+    p, migration, tenant, say = work.p, work.migration, work.tenant, work.say
     outcome, left = migration.outcome, source_tier(migration)
-    tenant = _may_be_removed(p, migration)
     if outcome is not State.COMPLETE:
         left = target_tier(migration)
     removed: dict[str, Any] = {"outcome": str(outcome), "side": "source" if outcome is State.COMPLETE else "target"}
@@ -67,21 +113,23 @@ def remove_leftovers(p: Portability, migration: Migration, say: Say) -> dict[str
         return removed
     # users first: as long as some may still come over from there, nothing is deleted
     if outcome is State.ROLLED_BACK:
-        return_identity(p, migration, say)
-    removed["users"] = remove_identity(p, migration, say)
+        removed["returned"] = return_identity(p, migration, say, seconds=WAIT_SECONDS)
+    removed["users"] = remove_identity(p, migration, say, before=work.go_on)
     if State.STREAM_ARMED.value in migration.moments:
         remove_markers(p, migration)
     if outcome is State.COMPLETE or State.COPYING.value in migration.moments:
         # else what is there was there before
         names = [table.name(tenant.tenant_id, left) for table in DATA_TABLES]
-        removed["items"] = remove_items(p, migration, names, say)
-    removed["streams"] = _disable_streams(p, migration, say)
+        removed["items"] = _remove_items(work, names)
+    removed["streams"] = disable_streams(p, migration, say, before=work.go_on)
     if left.silo:
-        removed["stack"] = deprovision(p, migration, left, say)
+        removed["stack"] = deprovision(p, migration, left, say, before=work.go_on)
     return removed
 
 
-def remove_items(p: Portability, migration: Migration, table_names: Sequence[str], say: Say) -> dict[str, int]:
+def remove_items(
+    p: Portability, migration: Migration, table_names: Sequence[str], say: Say, *, owner: str
+) -> dict[str, int]:
     """Delete all of the tenant's items in tables of the side that it is not on.
 
     Args:
@@ -89,6 +137,7 @@ def remove_items(p: Portability, migration: Migration, table_names: Sequence[str
         migration: archived.
         table_names: of that side; one that is gone has no items.
         say: told what happens.
+        owner: who does it, as for `remove_leftovers`.
 
     Returns:
         How many were deleted now, by table.
@@ -96,8 +145,14 @@ def remove_items(p: Portability, migration: Migration, table_names: Sequence[str
     Raises:
         EvidenceInvalid: the archive isn't there or isn't what was signed. Nothing was deleted.
         MigrationConflict: the tenant is served from there, or the migration did not move items there. Nothing more is deleted.
+        TurnTaken: another clean-up of the migration is at it.
     """
-    tenant = _may_be_removed(p, migration)
+    with _begun(p, migration, say, owner) as work:
+        return _remove_items(work, table_names)
+
+
+def _remove_items(work: _Work, table_names: Sequence[str]) -> dict[str, int]:
+    migration = work.migration
     side = "source" if migration.outcome is State.COMPLETE else "target"
     allowed = {names[side]: names["prefix"] for names in migration.notes["tables"]}
     others = sorted(set(table_names) - allowed.keys())
@@ -107,9 +162,7 @@ def remove_items(p: Portability, migration: Migration, table_names: Sequence[str
             f"found {', '.join(others)}; nothing was deleted"
         )
     tables = {table.prefix: table for table in DATA_TABLES}
-    return {
-        name: _remove_from(p, migration, tenant, tables[allowed[name]], name, say) for name in sorted(set(table_names))
-    }
+    return {name: _remove_from(work, tables[allowed[name]], name) for name in sorted(set(table_names))}
 
 
 def _may_be_removed(p: Portability, migration: Migration) -> Tenant:
@@ -119,12 +172,22 @@ def _may_be_removed(p: Portability, migration: Migration) -> Tenant:
         EvidenceInvalid: the archive does not hold.
         MigrationConflict: the migration isn't archived, or the tenant is routed there.
     """
+    tenant = _elsewhere(p, migration)
+    verify_archive(p, p.store.load(migration.migration_id))
+    return tenant
+
+
+def _elsewhere(p: Portability, migration: Migration) -> Tenant:
+    """The tenant, if it is served from the side that it did not leave.
+
+    Raises:
+        MigrationConflict: it isn't, or the migration isn't archived.
+    """
     found = p.store.load(migration.migration_id)
     if found.state is not State.ARCHIVED:
         raise MigrationConflict(
             f"migration {migration.migration_id}: expected it to be {State.ARCHIVED}, found {found.state}; nothing was deleted"
         )
-    verify_archive(p, found)
     tenant = p.tenant(migration.tenant_id)
     stays = target_tier(migration) if migration.outcome is State.COMPLETE else source_tier(migration)
     if tenant.route.tier is not stays or tenant.fenced_by:
@@ -135,17 +198,19 @@ def _may_be_removed(p: Portability, migration: Migration) -> Tenant:
     return tenant
 
 
-def _remove_from(p: Portability, migration: Migration, tenant: Tenant, table: DataTable, name: str, say: Say) -> int:
-    checks = _checks(migration, tenant)
+def _remove_from(work: _Work, table: DataTable, name: str) -> int:
+    p, tenant, say = work.p, work.tenant, work.say
     count = told = 0
     for keys in batched(_keys(p, table, name, tenant.tenant_id), MOST_ELEMENTS - _CHECKS):
+        work.turn = p.turns.save(work.turn, {})
+        checks = [*_checks(work.migration, tenant), p.turns.check(work.turn)]
         deletes = [{"Delete": {"TableName": name, "Key": key}} for key in keys]
         try:
             transact(p.clients.dynamodb, [*checks, *deletes], sleep=p.sleep, seconds=60)
         except ConditionFailed as error:
             raise MigrationConflict(
-                f"table {name}: expected tenant {tenant.tenant_id} to be routed elsewhere while its items are deleted, found its route or "
-                f"the migration changed; {count:,} were deleted, the rest was not"
+                f"table {name}: expected tenant {tenant.tenant_id} to be routed elsewhere while its items are deleted, found its route, "
+                f"the migration, or whose turn it is changed; {count:,} were deleted, the rest was not"
             ) from error
         count += len(deletes)
         if count - told >= _TOLD_EVERY:
@@ -200,46 +265,3 @@ def _keys(p: Portability, table: DataTable, name: str, tenant_id: str) -> Iterat
                 yield from page["Items"]
         except dynamodb.exceptions.ResourceNotFoundException:
             return  # the stack is gone already
-
-
-def _disable_streams(p: Portability, migration: Migration, say: Say) -> list[str]:
-    """Disable the streams that migrations have enabled and none under way needs.
-
-    A stream that was there before any migration of its table is the application's own, and stays.
-    """
-    everyone = p.store.all()
-    disabled = []
-    for name in sorted({names[side] for names in migration.notes["tables"] for side in ("source", "target")}):
-        users = [each for each in everyone if name in _tables_of(each)]
-        if any(each.outcome is None and each.migration_id != migration.migration_id for each in users):
-            continue
-        made = _stream_made(p, name)
-        if made is None or not any(_during(each, made) for each in users):
-            continue
-        p.clients.dynamodb.update_table(TableName=name, StreamSpecification={"StreamEnabled": False})
-        say(f"{name}: its stream is off again")
-        disabled.append(name)
-    return disabled
-
-
-def _tables_of(migration: Migration) -> set[str]:
-    return {names[side] for names in migration.notes.get("tables", []) for side in ("source", "target")}
-
-
-def _during(migration: Migration, at: float) -> bool:
-    """Whether something was made while the migration was under way; within a second, since AWS rounds."""
-    end = migration.moments[migration.outcome.value] if migration.outcome else float("inf")
-    return migration.began - 1000 <= at * 1000 <= end + 1000
-
-
-def _stream_made(p: Portability, name: str) -> float | None:
-    """When a table's stream was enabled, in seconds since the epoch; None if it has none."""
-    dynamodb, streams = p.clients.dynamodb, p.clients.streams
-    try:
-        table = dynamodb.describe_table(TableName=name)["Table"]
-    except dynamodb.exceptions.ResourceNotFoundException:
-        return None
-    if not table.get("StreamSpecification", {}).get("StreamEnabled"):
-        return None
-    described = streams.describe_stream(StreamArn=table["LatestStreamArn"], Limit=1)["StreamDescription"]
-    return float(described["CreationRequestDateTime"].timestamp())

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants.exceptions import BadRequest, PreflightFailed, SchemaDrift
-from include.tenants.plan import count_items, moves_data, target_tier
+from include.tenants.plan import count_items, moves_data, source_tier, target_tier
 from include.tenants.request import STREAM_HOURS
-from include.tenants.saas import DATA_TABLES, PARTITION_KEY, Tier
+from include.tenants.saas import DATA_TABLES, PARTITION_KEY, Tier, stack_name
 from include.tenants.states import State, reached
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def _look(p: Portability, migration: Migration) -> Iterator[Finding]:
         yield from _look_at_others(p, migration)
         yield _look_at_shape(p, migration)
         yield _look_at_users(p, migration)
+    if moves_data(migration) and source_tier(migration).silo:
+        yield _look_at_stack(p, migration)
     if target_tier(migration).silo:
         yield from _look_at_quotas(p)
     yield _look_at_evidence(p)
@@ -198,6 +200,22 @@ def _look_at_users(p: Portability, migration: Migration) -> Finding:
         "nothing that keeps them from moving",
         "; ".join(faults[:5]) or "nothing",
         "mend the pools, or rename the users",
+    )
+
+
+def _look_at_stack(p: Portability, migration: Migration) -> Finding:
+    """Who deletes the silo's stack at the end: without a service role, CloudFormation would do it with the rights of whoever asks."""
+    from include.tenants.resources import described
+
+    stack = stack_name(migration.tenant_id, source_tier(migration))
+    found = described(p, stack)
+    return Finding(
+        f"service role of {stack}",
+        found is not None and bool(found.get("RoleARN")),
+        "one, which may delete all that is in the stack",
+        "no stack" if found is None else found.get("RoleARN") or "none",
+        f"give it one (aws cloudformation update-stack --stack-name {stack} --use-previous-template --role-arn ..., with "
+        "UsePreviousValue for its parameters), and let the pipeline make stacks with it; else it could not be deleted at the end",
     )
 
 

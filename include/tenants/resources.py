@@ -13,12 +13,13 @@ from include.tenants.configuration import detach, find_plan, stage_of
 from include.tenants.exceptions import MigrationConflict, ProvisioningFailed
 from include.tenants.plan import source_tier, target_tier
 from include.tenants.saas import DATA_TABLES, PIPELINE, SETTINGS, STACKS, Tier, stack_name
+from include.tenants.states import State
 from include.tenants.store import hashed
 from include.tenants.tables import expected_keys, facts, harden, unprotect
 from include.tenants.transactions import plain, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from include.tenants.portability import Portability
     from include.tenants.store import Migration
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 POOLED_URL_SETTING: Final = "apiGatewayUrl-Pooled"
 URL_OUTPUT: Final = "ApiGatewayUrl"
 EXECUTION_NOTE: Final = "pipeline_execution"
+STACK_NOTE: Final = "stack"
+"""Note: the silo's stack, and whether the migration has made it."""
 _COMPLETE: Final = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"})
 _GIVEN_UP: Final = frozenset({"Failed", "Stopped", "Cancelled"})
 _FIRST_PAUSE: Final = 0.5
@@ -45,6 +48,7 @@ def provision(p: Portability, migration: Migration, say: Callable[[str], None]) 
     tier, tenant_id = target_tier(migration), migration.tenant_id
     stack = stack_name(tenant_id, tier)
     if tier.silo:
+        _note_what_is_there(p, migration, stack)
         _put_mapping(p, tenant_id, stack)
         found = _finished(p, stack)
         if found is None:
@@ -93,41 +97,64 @@ def mirror_observability(p: Portability, migration: Migration) -> dict[str, Any]
     return observability.mirror(p, source, target)
 
 
-def deprovision(p: Portability, migration: Migration, tier: Tier, say: Callable[[str], None]) -> dict[str, Any]:
+def deprovision(
+    p: Portability,
+    migration: Migration,
+    tier: Tier,
+    say: Callable[[str], None],
+    *,
+    before: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Remove the silo that a tenant has left, or has never come to. Called again, it goes on where it was.
+
+    A stack that was there before the migration stays after an abort or a rollback: somebody else has made it.
 
     Args:
         p: what to work with.
-        migration: over.
+        migration: archived.
         tier: the silo's.
         say: told what happens.
+        before: called right before anything is deleted, and while it is waited for; it raises if nothing may be.
 
     Returns:
         What was removed.
 
     Raises:
-        MigrationConflict: the tenant is routed there, or a table still holds items. Nothing was removed.
+        MigrationConflict: the migration isn't archived, the tenant is routed there, or a table still holds items. Nothing was removed.
         ProvisioningFailed: the stack can't be deleted.
     """
     tenant_id = migration.tenant_id
     if not tier.silo:
         raise MigrationConflict(f"expected a silo's stack to remove, found that of {tier}, which is everybody's")
-    _refuse_if_routed(p, tenant_id)
     stack = stack_name(tenant_id, tier)
     names = [table.name(tenant_id, tier) for table in DATA_TABLES]
-    for name in names:
-        _refuse_unless_empty(p, name)
+    now = _refuse_unless_over(p, migration, names)
+    if now.outcome is not State.COMPLETE and not now.notes.get(STACK_NOTE, {}).get("made"):
+        say(f"stack {stack} was not made by this migration: it stays")
+        return {"stack": stack, "deleted": False, "mapping_row": False}
+    before()
     row = _delete_mapping(p, tenant_id, stack)
-    _let_end(p, migration)
-    there = _described(p, stack)
+    _let_end(p, migration, before)
+    there = described(p, stack)
     if there is not None:
         _detach_plan(p, stack, tier)
         for name in names:
             unprotect(p, name)
-        _delete_stack(p, stack)
+        # up to here nothing is lost; it may have been a while since the first look
+        before()
+        _refuse_unless_over(p, migration, names)
+        _delete_stack(p, stack, before)
+    before()
     unwatched = observability.unwatch(p, stack)
     say(f"stack {stack} is gone, with {', '.join(names)}")
     return {"stack": stack, "deleted": there is not None, "mapping_row": row, **unwatched}
+
+
+def _note_what_is_there(p: Portability, migration: Migration, stack: str) -> None:
+    """Note whether the migration is going to make the stack, before it does; what was noted first stays."""
+    if STACK_NOTE not in p.store.load(migration.migration_id).notes:
+        made = described(p, stack) is None
+        p.store.note(migration.migration_id, {STACK_NOTE: {"name": stack, "made": made}})
 
 
 def _put_mapping(p: Portability, tenant_id: str, stack: str) -> None:
@@ -163,7 +190,7 @@ def _delete_mapping(p: Portability, tenant_id: str, stack: str) -> bool:
     return "Attributes" in answer
 
 
-def _let_end(p: Portability, migration: Migration) -> None:
+def _let_end(p: Portability, migration: Migration, before: Callable[[], None]) -> None:
     """Wait for the migration's execution of the pipeline: it may have read the row before that was deleted."""
     execution = p.store.load(migration.migration_id).notes.get(EXECUTION_NOTE)
     end = p.clock() + p.config.provisioning_minutes * 60
@@ -175,6 +202,7 @@ def _let_end(p: Portability, migration: Migration) -> None:
                 "clear this task"
             )
         p.sleep(pause)
+        before()
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
@@ -215,7 +243,7 @@ def _by_pipeline(p: Portability, migration: Migration, stack: str, say: Callable
 def _in_vain(p: Portability, execution: str, stack: str) -> bool:
     """Whether an execution is over and has made nothing."""
     status = _status(p, execution)[0]
-    return status in _GIVEN_UP or (status == "Succeeded" and _described(p, stack) is None)
+    return status in _GIVEN_UP or (status == "Succeeded" and described(p, stack) is None)
 
 
 def _status(p: Portability, execution: str) -> tuple[str, str]:
@@ -227,7 +255,8 @@ def _status(p: Portability, execution: str) -> tuple[str, str]:
     return found["pipelineExecution"]["status"], found["pipelineExecution"].get("statusSummary", "")
 
 
-def _described(p: Portability, stack: str) -> dict[str, Any] | None:
+def described(p: Portability, stack: str) -> dict[str, Any] | None:
+    """What CloudFormation tells of a stack; None if there is none."""
     from botocore.exceptions import ClientError
 
     try:
@@ -245,7 +274,7 @@ def _finished(p: Portability, stack: str) -> dict[str, Any] | None:
     Raises:
         ProvisioningFailed: it will never be.
     """
-    found = _described(p, stack)
+    found = described(p, stack)
     if found is None or found["StackStatus"] in _COMPLETE:
         return found
     if found["StackStatus"].endswith("_IN_PROGRESS") and not found["StackStatus"].startswith(("ROLLBACK", "DELETE")):
@@ -269,6 +298,19 @@ def _tables(p: Portability, migration: Migration, tier: Tier) -> list[TableFacts
             raise ProvisioningFailed(f"table {name}: expected the keys {expected_keys(table)}, found {found.keys}")
         tables.append(found)
     return tables
+
+
+def _refuse_unless_over(p: Portability, migration: Migration, names: Iterable[str]) -> Migration:
+    """The migration as it is now, if nobody needs its silo any more."""
+    now = p.store.load(migration.migration_id)
+    if now.state is not State.ARCHIVED:
+        raise MigrationConflict(
+            f"migration {now.migration_id}: expected it to be {State.ARCHIVED} before the silo is removed, found it {now.state}"
+        )
+    _refuse_if_routed(p, now.tenant_id)
+    for name in names:
+        _refuse_unless_empty(p, name)
+    return now
 
 
 def _refuse_if_routed(p: Portability, tenant_id: str) -> None:
@@ -302,12 +344,12 @@ def _detach_plan(p: Portability, stack: str, tier: Tier) -> None:
         detach(p, plan["id"], stage)
 
 
-def _delete_stack(p: Portability, stack: str) -> None:
+def _delete_stack(p: Portability, stack: str, before: Callable[[], None]) -> None:
     p.clients.cloudformation.delete_stack(StackName=stack)
     end = p.clock() + p.config.provisioning_minutes * 60
     pause = _FIRST_PAUSE
     while True:
-        found = _described(p, stack)
+        found = described(p, stack)
         if found is None:
             return
         if found["StackStatus"] == "DELETE_FAILED" or p.clock() > end:
@@ -316,4 +358,5 @@ def _delete_stack(p: Portability, stack: str) -> None:
                 f"{found.get('StackStatusReason', 'see its events')}; mend it and clear this task"
             )
         p.sleep(pause)
+        before()
         pause = min(pause * 1.5, _LONGEST_PAUSE)

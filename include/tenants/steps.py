@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from include.tenants import cutover, fence
+from include.tenants import cutover, fence, stream_switch
 from include.tenants.changes import Direction, arm, replay, replay_turn
 from include.tenants.draining import remove_markers
 from include.tenants.exceptions import (
@@ -108,13 +108,19 @@ def arm_streams(p: Portability, migration_id: str, *, owner: str, say: Say) -> M
         return _past(migration, State.STREAM_ARMED)
     if not moves_data(migration):
         return migration
-    armed = {}
+    stream_switch.about_to_enable(p, migration)
+    armed, streams = {}, {}
     for table in migration.notes["tables"]:
-        armed[table["source"]] = arm(p, table["source"]).to_json()
-        arm(p, table["target"])  # so that the reverse channel need not wait for its stream inside the fence
+        position = arm(p, table["source"])
+        armed[table["source"]], streams[table["source"]] = position.to_json(), position.stream
+        # so that the reverse channel need not wait for its stream inside the fence
+        streams[table["target"]] = arm(p, table["target"]).stream
         say(f"every change of {table['source']} from here on is replayed")
     return p.store.transition(
-        migration, State.STREAM_ARMED, {"armed": armed, "armed_at": int(p.clock() * 1000)}, by=owner
+        migration,
+        State.STREAM_ARMED,
+        {"armed": armed, "armed_at": int(p.clock() * 1000), **stream_switch.made(p, migration, streams)},
+        by=owner,
     )
 
 
@@ -508,10 +514,12 @@ def clean_up(
         ApprovalRefused: it is needed.
         EvidenceInvalid: the archive isn't there or isn't what was signed; nothing was deleted.
     """
+    from include.tenants.archive import archive_deletion
     from include.tenants.clean_up import remove_leftovers
 
     migration = p.store.load(migration_id)
     if migration.state is State.CLEANED:
+        archive_deletion(p, migration)  # a try before this one may have died before it
         return migration
     if migration.state is not State.ARCHIVED:
         raise MigrationConflict(
@@ -527,9 +535,11 @@ def clean_up(
         if late > 0:
             say(f"waiting {late:.0f} s: so long may a write of the copy be on its way")
             p.sleep(late)
-    removed = remove_leftovers(p, migration, say)
+    removed = remove_leftovers(p, migration, say, owner=owner)
     notes = {"cleaned": removed, **({"deletion": dict(approval)} if approval else {})}
-    return p.store.transition(migration, State.CLEANED, notes, by=owner, why=str((approval or {}).get("why", "")))
+    cleaned = p.store.transition(migration, State.CLEANED, notes, by=owner, why=str((approval or {}).get("why", "")))
+    say(f"evidence of the deletion: {archive_deletion(p, cleaned)['uri']}")
+    return cleaned
 
 
 def _past(migration: Migration, wanted: State) -> Migration:

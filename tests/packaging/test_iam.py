@@ -39,7 +39,7 @@ NOT_FROM_CODE = {
 """Actions that no line of this project's code names."""
 
 NOT_FROM_TENANTS_CODE = {
-    "iam:PassRole": "CreateUserImportJob hands the role over by which Cognito logs the import",
+    "iam:PassRole": "CreateUserImportJob hands the role over by which Cognito logs the import, and a pool gets the one that sends messages",
     "cognito-idp:TagResource": "CreateUserPool with tags",
     "s3:GetObjectVersion": "GetObject of a version",
     "s3:GetObjectRetention": "S3 tells an object's lock only to who may see it",

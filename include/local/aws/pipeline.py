@@ -138,7 +138,7 @@ def _make_stacks(clients: Clients, saas_url: str) -> None:
 def _make_stack(clients: Clients, owner: str, stack: str, saas_url: str) -> None:
     from botocore.exceptions import ClientError
 
-    from include.local.saas.stacks import log_groups, make_api
+    from include.local.saas.stacks import STACK_ROLE, log_groups, make_api
     from include.local.saas.tables import make_data_tables
 
     try:
@@ -158,6 +158,7 @@ def _make_stack(clients: Clients, owner: str, stack: str, saas_url: str) -> None
     clients.cloudformation.create_stack(
         StackName=stack,
         TemplateBody=json.dumps({"Resources": {}, "Outputs": outputs}),
+        RoleARN=STACK_ROLE,
         Tags=[{"Key": "application", "Value": "serverless-saas"}, {"Key": "TenantId", "Value": owner}],
     )
 

@@ -16,6 +16,8 @@ from include.tenants.transactions import typed
 if TYPE_CHECKING:
     from include.tenants.clients import Clients
 
+STACK_ROLE: Final = "arn:aws:iam::123456789012:role/serverless-saas-stacks"
+"""The service role that stacks are made with, and deleted with."""
 STAGE: Final = "prod"
 POOLED_USERS: Final = "PooledTenant-ServerlessSaaSUserPool"
 NAMESPACE: Final = "ServerlessSaaS"
@@ -60,6 +62,7 @@ def make_stack(clients: Clients, owner: str, api_url: str) -> str:
         clients.cloudformation.create_stack(
             StackName=stack,
             TemplateBody=json.dumps(template),
+            RoleARN=STACK_ROLE,
             Tags=[{"Key": "application", "Value": "serverless-saas"}, {"Key": "TenantId", "Value": owner}],
         )
     return api_id

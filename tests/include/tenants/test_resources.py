@@ -13,8 +13,9 @@ from include.tenants.configuration import attach, find_plan, stage_of, stages_of
 from include.tenants.exceptions import MigrationConflict, ProvisioningFailed
 from include.tenants.resources import _status, deprovision, mirror_observability, provision
 from include.tenants.saas import PIPELINE, STACKS, Tier
+from include.tenants.states import State
 from include.tenants.tables import facts
-from tests.include.tenants.histories import SAAS, planned, seeded, silent
+from tests.include.tenants.histories import SAAS, archived, planned, seeded, silent
 
 _NUMBER = itertools.count()
 
@@ -186,6 +187,7 @@ def test_a_silo_that_was_left_is_removed(p, tenant):
     stage = (found["api_id"], found["stage"])
     plan = find_plan(p, Tier.PLATINUM)
     attach(p, plan["id"], stage)
+    migration = archived(p, migration, State.ABORTED)
     removed = deprovision(p, migration, Tier.PLATINUM, silent)
     assert (removed["stack"], removed["deleted"], removed["mapping_row"]) == (f"stack-{tenant}", True, True)
     assert removed["alarms"] == 2
@@ -201,6 +203,7 @@ def test_a_silo_that_was_left_is_removed(p, tenant):
 def test_killed_while_it_removes_it_goes_on(p, tenant, monkeypatch, at):
     migration = planned(p, tenant)
     provision(p, migration, silent)
+    migration = archived(p, migration, State.ABORTED)
 
     class Killed(BaseException):
         pass
@@ -219,6 +222,7 @@ def test_killed_while_it_removes_it_goes_on(p, tenant, monkeypatch, at):
 def test_a_silo_is_not_removed_while_the_tenant_is_there(p, tenant):
     migration = planned(p, tenant)
     provision(p, migration, silent)
+    migration = archived(p, migration, State.ABORTED)
     p.clients.dynamodb.update_item(
         TableName="ServerlessSaaS-TenantDetails",
         Key={"tenantId": {"S": tenant}},
@@ -233,6 +237,7 @@ def test_a_silo_is_not_removed_while_the_tenant_is_there(p, tenant):
 def test_a_silo_is_not_removed_while_it_holds_items(p, tenant):
     migration = planned(p, tenant)
     provision(p, migration, silent)
+    migration = archived(p, migration, State.ABORTED)
     item = {"shardId": {"S": f"{tenant}-10"}, "orderId": {"S": "last"}}
     p.clients.dynamodb.put_item(TableName=f"Order-{tenant}", Item=item)
     with pytest.raises(MigrationConflict, match=f"table Order-{tenant}: expected it to be empty"):
@@ -253,6 +258,7 @@ def test_a_stack_that_is_being_made_is_waited_for_and_removed(p, tenant):
 
     with pytest.raises(Killed):
         provision(dataclasses.replace(p, sleep=killed), migration, silent)
+    migration = archived(p, migration, State.ABORTED)
     assert deprovision(p, migration, Tier.PLATINUM, silent)["deleted"]
     execution = p.store.load("m-1").notes["pipeline_execution"]
     found = p.clients.codepipeline.get_pipeline_execution(pipelineName=PIPELINE, pipelineExecutionId=execution)
@@ -263,10 +269,75 @@ def test_a_stack_that_is_being_made_is_waited_for_and_removed(p, tenant):
 def test_a_mapping_row_of_another_stack_stays(p, tenant):
     row = {"tenantId": {"S": tenant}, "stackName": {"S": "stack-elsewhere"}}
     p.clients.dynamodb.put_item(TableName=STACKS, Item=row)
-    assert not deprovision(p, planned(p, tenant), Tier.PLATINUM, silent)["mapping_row"]
+    migration = archived(p, planned(p, tenant, "Platinum", "Basic"), State.COMPLETE)
+    assert not deprovision(p, migration, Tier.PLATINUM, silent)["mapping_row"]
     assert mapping(p, tenant) == row
 
 
 def test_the_pooled_stack_is_never_removed(p, tenant):
     with pytest.raises(MigrationConflict, match="which is everybody's"):
         deprovision(p, planned(p, tenant), Tier.PREMIUM, silent)
+
+
+def test_a_silo_is_not_removed_before_the_evidence_is_there(p, tenant):
+    migration = planned(p, tenant)
+    provision(p, migration, silent)
+    with pytest.raises(
+        MigrationConflict, match="expected it to be ARCHIVED before the silo is removed, found it PLANNED"
+    ):
+        deprovision(p, migration, Tier.PLATINUM, silent)
+    assert mapping(p, tenant)
+
+
+def test_items_that_come_while_the_stack_is_about_to_go_keep_it(p, tenant, monkeypatch):
+    migration = planned(p, tenant)
+    provision(p, migration, silent)
+    migration = archived(p, migration, State.ABORTED)
+    item = {"shardId": {"S": f"{tenant}-1"}, "orderId": {"S": "late"}}
+
+    def written(p, stack, tier):
+        p.clients.dynamodb.put_item(TableName=f"Order-{tenant}", Item=item)
+
+    monkeypatch.setattr(resources, "_detach_plan", written)
+    with pytest.raises(MigrationConflict, match=f"table Order-{tenant}: expected it to be empty"):
+        deprovision(p, migration, Tier.PLATINUM, silent)
+    assert p.clients.dynamodb.get_item(TableName=f"Order-{tenant}", Key=item)["Item"] == item
+
+
+@pytest.mark.parametrize("outcome", [State.ABORTED, State.ROLLED_BACK])
+def test_a_stack_that_somebody_else_had_made_stays_after_an_abort(p, tenant, outcome):
+    first = planned(p, tenant, migration_id="m-0")
+    provision(p, first, silent)
+    p.store.transition(archived(p, first, State.ABORTED), State.CLEANED, by="test")
+    migration = planned(p, tenant)
+    provision(p, migration, silent)
+    said = []
+    removed = deprovision(p, archived(p, migration, outcome), Tier.PLATINUM, said.append)
+    assert removed == {"stack": f"stack-{tenant}", "deleted": False, "mapping_row": False}
+    assert said == [f"stack stack-{tenant} was not made by this migration: it stays"]
+    assert facts(p, f"Order-{tenant}").protected
+    assert mapping(p, tenant)
+
+
+def test_a_stack_that_a_killed_try_has_made_is_the_migrations(p, tenant, monkeypatch):
+    """The try died before it could note the pipeline's execution."""
+    migration = planned(p, tenant)
+    note = p.store.note
+
+    class Killed(BaseException):
+        pass
+
+    def killed(migration_id, notes):
+        if resources.EXECUTION_NOTE in notes:
+            raise Killed
+        note(migration_id, notes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(p.store, "note", killed)
+        with pytest.raises(Killed):
+            provision(p, migration, silent)
+    while resources.described(p, f"stack-{tenant}") is None:
+        time.sleep(0.05)
+    provision(p, p.store.load("m-1"), silent)
+    assert resources.EXECUTION_NOTE not in p.store.load("m-1").notes
+    assert deprovision(p, archived(p, migration, State.ABORTED), Tier.PLATINUM, silent)["deleted"]
