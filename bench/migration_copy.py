@@ -1,7 +1,8 @@
 """`migration-copy`: how fast a tenant's items are copied and compared, what readers feel of it, and what a kill and a rollback cost.
 
-The copy stands beside a bare loop of as many threads that queries the same partitions and writes what it gets by BatchWriteItem, keeping
-no record of how far it is; the comparison beside a bare loop that reads both sides. Each pair is taken in turn, on the same stand-in.
+The copy, in as many tasks as the DAG has, stands beside a bare loop with as many requests in flight, which queries the same partitions and
+writes what it gets by BatchWriteItem, keeping no record of how far it is; the comparison beside a bare loop that reads both sides. Each
+pair is taken on the same stand-in, now the one first and now the other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench._result import write_result
+from bench.moving.groups import at_once
 from bench.moving.saas import Saas, Traffic, trial_saas
 from include.local.saas.judge import judge_tables
 from include.local.saas.kills import Killed, KillSwitch
@@ -40,14 +42,18 @@ if TYPE_CHECKING:
     from include.tenants.portability import Portability
 
 ITEMS: Final = int(os.environ.get("MIGRATION_COPY_ITEMS", "10000"))
-ROUNDS: Final = int(os.environ.get("MIGRATION_COPY_ROUNDS", "3"))
+ROUNDS: Final = int(os.environ.get("MIGRATION_COPY_ROUNDS", "6"))
 SOAK_WRITES: Final = int(os.environ.get("MIGRATION_COPY_SOAK_WRITES", "300"))
 LEAST_SHARE: Final = 0.9
 TENANT: Final = "mover"
 SOAKED: Final = "soaked"
 SOAKED_ITEMS: Final = 500
-_THREADS: Final = 4
-"""As many writes as `include.tenants.copying` has in flight."""
+_TASKS: Final = 4
+"""As the DAG has."""
+_THREADS: Final = 4 * _TASKS
+"""As many writes as the tasks have in flight."""
+_READ_THREADS: Final = 4
+"""As the comparison has."""
 _BATCH: Final = 25
 _BEFORE_SECONDS: Final = 5.0
 _READERS: Final = Traffic(writers=0, readers=2, pause=0.01, stall_probability=0)
@@ -73,10 +79,16 @@ def migration(p: Portability, name: str, state: State = State.COPYING) -> Migrat
 
 
 def copy(p: Portability, moving: Migration, *, read_units: float = _READ_UNITS) -> None:
-    """All pieces, one after the other, as one of the copying tasks does it."""
-    for unit in units(moving.tenant_id):
-        source, target = (f"{unit.table.prefix}-{each}" for each in (POOLED, moving.migration_id))
-        copy_unit(p, moving, unit, source, target, owner="bench", units_per_second=read_units, say=silent)
+    """All pieces, dealt to a few tasks."""
+    pieces = units(moving.tenant_id)
+
+    def task(number: int) -> None:
+        for unit in pieces[number::_TASKS]:
+            source, target = (f"{unit.table.prefix}-{each}" for each in (POOLED, moving.migration_id))
+            rate = read_units / _TASKS
+            copy_unit(p, moving, unit, source, target, owner=f"task {number}", units_per_second=rate, say=silent)
+
+    at_once(partial(task, number) for number in range(_TASKS))
 
 
 def bare_copy(p: Portability, moving: Migration) -> None:
@@ -102,7 +114,7 @@ def bare_read(p: Portability, moving: Migration) -> None:
             for _ in _pages(p, f"{unit.table.prefix}-{name}", unit.shard_id, ConsistentRead=True):
                 pass
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
         list(pool.map(one, units(TENANT)))
 
 
@@ -122,15 +134,21 @@ def rates(p: Portability) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in ("bare", "copy", "bare_read", "verify")}
     for number in range(ROUNDS):
         bare, ours = migration(p, f"bare-{number}"), migration(p, f"ours-{number}")
-        found["bare"].append(ITEMS / seconds(partial(bare_copy, p, bare)))
-        found["copy"].append(ITEMS / seconds(partial(copy, p, ours)))
-        found["bare_read"].append(2 * ITEMS / seconds(partial(bare_read, p, ours)))
-        comparing = partial(compare, p, ours, Direction.FORWARD, recheck_seconds=0, say=silent)
-        found["verify"].append(2 * ITEMS / seconds(lambda comparing=comparing: _equal(comparing())))  # type: ignore[misc]
+        copies = {"bare": partial(bare_copy, p, bare), "copy": partial(copy, p, ours)}
+        reads = {"bare_read": partial(bare_read, p, ours), "verify": partial(verify, p, ours)}
+        for works, items in ((copies, ITEMS), (reads, 2 * ITEMS)):
+            for name in sorted(works, reverse=number % 2 == 1):
+                found[name].append(items / seconds(works[name]))
     return found
 
 
-def _equal(comparison: Any) -> None:
+def verify(p: Portability, moving: Migration) -> None:
+    """Compare both sides.
+
+    Raises:
+        SystemExit: the copy wasn't one.
+    """
+    comparison = compare(p, moving, Direction.FORWARD, recheck_seconds=0, say=silent)
     if not comparison.equal or comparison.items != ITEMS:
         raise SystemExit(f"expected {ITEMS} equal items after the copy, found {comparison.summary}")
 
@@ -157,7 +175,7 @@ def latency(saas: Saas, p: Portability, folder: Path) -> dict[str, float]:
 
 
 def resumed(saas: Saas) -> dict[str, float]:
-    """What is left to do, and done twice, after a kill in the middle of the copy."""
+    """What is left to do, and done twice, after all copying tasks were killed in the middle."""
     switch = KillSwitch(ITEMS // _BATCH // 2, only="batch_write_item")
     mortal = saas.portability(switch)
     moving = migration(mortal, "killed")
@@ -167,7 +185,7 @@ def resumed(saas: Saas) -> dict[str, float]:
     there = sum(count_items(mortal, f"{each.prefix}-killed", TENANT)[0] for each in DATA_TABLES)
     kept, _ = copied(mortal, moving)
     took = seconds(lambda: copy(mortal, moving))
-    _equal(compare(mortal, moving, Direction.FORWARD, recheck_seconds=0, say=silent))
+    verify(mortal, moving)
     return {"resume_at_items": there, "resume_repeated_items": there - kept.items, "resume_s": took}
 
 
@@ -209,8 +227,8 @@ def main() -> None:
     shares = [ours / bare for ours, bare in zip(found["copy"], found["bare"], strict=True)]
     write_result(
         "migration-copy",
-        what=f"copying {ITEMS} items, with a record of how far it is",
-        baseline=f"a bare loop of {_THREADS} threads: query, write in batches",
+        what=f"copying {ITEMS} items in {_TASKS} tasks, with a record of how far they are",
+        baseline="a bare loop with as many requests in flight: query, write in batches",
         unit="items/s",
         samples=found["copy"],
         baseline_samples=found["bare"],
