@@ -57,6 +57,11 @@ _SECRET_CHARACTERS: Final = 20
 """API Gateway's keys have at least so many; what is shorter is a placeholder, which may be part of anything."""
 _OF_THE_END: Final = frozenset({"archive", "cleaned", "deletion", "deletion_evidence"})
 """Notes that come after the evidence."""
+_OF_TRANSITIONS: Final = frozenset(
+    {"plan", "source", "preflight", "verification", "approval", "in_fence", "in_fence_back", "after_soak", "aborted"}
+    | {"archive", "cleaned", "deletion"}
+)
+"""Notes that steps write with a transition only: who wrote one of these later was no step."""
 
 
 def prefix(migration: Migration) -> str:
@@ -110,6 +115,7 @@ def _whole(p: Portability, migration: Migration) -> tuple[Migration, list[Event]
     record, events = p.store.record(migration.migration_id)
     broken, other = broken_at(events), altered(record, events)
     head = events[-1].digest if events else ""
+    rewritten = {name for event in events if not event.moves for name in event.notes} & _OF_TRANSITIONS
     found = ""
     if broken is not None:
         found = f"it broken at event {broken}"
@@ -117,6 +123,8 @@ def _whole(p: Portability, migration: Migration) -> tuple[Migration, list[Event]
         found = "it without its last event"
     elif other:
         found = f"something else in {', '.join(other)} than it says"
+    elif rewritten:
+        found = f"{', '.join(sorted(rewritten))} written anew after the transition that it belongs to"
     if found:
         raise EvidenceInvalid(
             f"migration {migration.migration_id}: expected its audit trail to be whole, and its notes those of the trail, found {found}: "

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -287,6 +288,26 @@ def test_a_note_that_was_changed_past_the_trail_is_not_signed(p, done, name):
     with pytest.raises(EvidenceInvalid, match=f"found something else in {name} than it says: somebody has changed"):
         archive(p, p.store.load(done.migration_id))
     assert objects(p, done) == set()
+
+
+@pytest.mark.parametrize("name", ["approval", "in_fence"])
+def test_what_was_decided_and_then_noted_anew_is_not_signed(p, done, name):
+    """By this project's own store, so that the trail agrees: but no step does that."""
+    p.store.note(done.migration_id, {name: {"by": "somebody else"}})
+    with pytest.raises(EvidenceInvalid, match=f"found {name} written anew after the transition that it belongs to"):
+        archive(p, p.store.load(done.migration_id))
+
+
+def test_steps_write_these_notes_with_transitions_only(project_root):
+    texts = [path.read_text() for path in sorted((project_root / "include" / "tenants").glob("*.py"))]
+    noted = {
+        name
+        for text in texts
+        for names in re.findall(r"store\.note\(\s*[\w.]+,\s*\{(.*?)\}", text, re.DOTALL)
+        for name in re.findall(r'"(\w+)":', names)
+    }
+    assert {"resources", "identity", "identity_finish"} <= noted
+    assert not noted & archive_module._OF_TRANSITIONS
 
 
 def test_a_last_event_that_was_removed_shows(p, done):
