@@ -66,7 +66,7 @@ class Traffic:
 
     writers: int = 3
     readers: int = 1
-    pause: float = 0.2
+    pause: float = 0.5
     cache_seconds: float = 0.5
     stall_probability: float = 0.12
     stall_seconds: float = 4.0
