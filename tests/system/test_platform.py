@@ -69,7 +69,7 @@ def source_totals(platform):
     return count, Decimal(str(paid)).quantize(cents), Decimal(str(commission)).quantize(cents)
 
 
-def until_published(platform, wanted, timeout=120):
+def until_published(platform, wanted, timeout=240):
     """Follow builds that nobody triggered until the published report shows ``wanted``."""
     deadline = time.monotonic() + timeout
     seen = None

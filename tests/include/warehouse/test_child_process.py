@@ -24,10 +24,12 @@ def started(program: str, stdin: bytes | None = None) -> ChildProcess:
 
 
 def alive(pid: int) -> bool:
+    """Whether any of its threads is: a killed process counts as ended when its first thread is, and others may still hold its files."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):  # one has just ended
+        return alive(pid)
+    return any(state not in "ZX" for state in states)
 
 
 def gone(pid: int, seconds: float = 10.0) -> bool:

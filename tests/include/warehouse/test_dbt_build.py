@@ -20,6 +20,7 @@ from include.warehouse.build import count_rows
 from include.warehouse.exceptions import DbtCouldNotRun, DbtInterrupted, DbtNodesFailed, SelectionRefused
 from include.warehouse.gateway import open_warehouse
 from tests.include.warehouse.conftest import TINY_PROJECT, TINY_SECRET, build
+from tests.include.warehouse.test_child_process import alive
 
 pytestmark = pytest.mark.warehouse
 
@@ -168,13 +169,6 @@ def builders(pid, database):
             ):
                 found.append(child)
     return found
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_terminating_kills_dbt_and_its_children(tmp_path):
