@@ -69,7 +69,7 @@ def source_totals(platform):
     return count, Decimal(str(paid)).quantize(cents), Decimal(str(commission)).quantize(cents)
 
 
-def until_published(platform, wanted, timeout=240):
+def until_published(platform, wanted, timeout=120):
     """Follow builds that nobody triggered until the published report shows ``wanted``."""
     deadline = time.monotonic() + timeout
     seen = None
@@ -107,13 +107,13 @@ def test_connecting_starts_the_first_build_which_publishes_what_the_source_holds
 
 
 def builds_once_quiet(platform, timeout=120):
-    """The builds but the hourly ones, as soon as none runs and none is added for a while."""
+    """The builds, as soon as none runs and none is added for a while."""
     deadline = time.monotonic() + timeout
     known = None
     while time.monotonic() < deadline:
         platform.wait_for_idle(BUILD)
         listed = platform.api.request("GET", f"/dags/{BUILD}/dagRuns", params={"limit": 100})["dag_runs"]
-        before, known = known, {run["dag_run_id"] for run in listed if run["run_type"] != "scheduled"}
+        before, known = known, {run["dag_run_id"] for run in listed}
         if known == before:
             return known
         time.sleep(QUIET_SECONDS)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import requests
 
 from include.local.batch_gateway.config import Cluster, GatewayConfig
+from include.local.batch_gateway.store import Store
 from include.local.processes import end_all, marked_environment
 from include.platform.paths import PROJECT_ROOT
 
@@ -193,6 +194,19 @@ class TrialGateway:
             lambda: f"{submission_id} {' or '.join(states)}: {self.application(submission_id)}",
         )
         return self.application(submission_id)
+
+    def wait_log(self, submission_id: str, timeout: float = 30.0) -> None:
+        """Wait until an application's driver has written something.
+
+        Raises:
+            TimeoutError: there is nothing yet.
+        """
+        path = Store(self.home).log_path(submission_id)
+        self._wait(
+            lambda: path.exists() and path.stat().st_size > 0,
+            timeout,
+            lambda: f"a driver's log of {submission_id}: {self.application(submission_id)}",
+        )
 
     def wait_accepted(self, count: int = 1, name: str | None = None, timeout: float = 30.0) -> list[dict[str, Any]]:
         """Wait until so many applications were accepted.

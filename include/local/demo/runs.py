@@ -89,7 +89,7 @@ class Runs:
             found[:] = [run["dag_run_id"] for run in self.newest(dag_id) if run["dag_run_id"] not in known]
             return bool(found)
 
-        self._wait(f"a new run of {dag_id}", appeared, timeout)
+        self.wait_until(f"a new run of {dag_id}", appeared, timeout)
         return self.follow(dag_id, found[-1], timeout, wanted=wanted)
 
     def follow(self, dag_id: str, run_id: str, timeout: float = 300, *, wanted: Collection[str] = SUCCESS) -> Run:
@@ -112,7 +112,7 @@ class Runs:
                     print(f"    {task['state']:9} {task['task_id']:28} {taken:6.1f} s", flush=True)
             return over
 
-        self._wait(f"{dag_id} {run_id}", ended, timeout)
+        self.wait_until(f"{dag_id} {run_id}", ended, timeout)
         raw = self.api.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
         run = Run(dag_id, run_id, raw["run_type"], raw["state"], seconds_between(raw["start_date"], raw["end_date"]))
         self.finished.append(run)
@@ -128,7 +128,12 @@ class Runs:
         listed: list[dict[str, Any]] = answer["dag_runs"]
         return listed
 
-    def _wait(self, what: str, ready: Callable[[], bool], timeout: float) -> None:
+    def wait_until(self, what: str, ready: Callable[[], bool], timeout: float) -> None:
+        """Wait until ``ready``, and see that no part of the platform dies meanwhile.
+
+        Raises:
+            DemoError: ``what`` was not there after ``timeout`` seconds, or a part died.
+        """
         deadline = time.monotonic() + timeout
         while not ready():
             current = State.load(self.layout)

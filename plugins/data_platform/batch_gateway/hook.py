@@ -241,9 +241,12 @@ def gather_evidence(config: GatewayConfig, submission_id: str, seconds: float = 
         with GatewayClient(limited, Patience(attempts=1)) as client:
             return client.run(protocol.describe(submission_id))[:DESCRIBE_CHARACTERS]
 
+    read = bytearray()
+
     def tail() -> str:
         with GatewayClient(limited, Patience(attempts=1)) as client:
-            return read_log(client, submission_id, max_bytes=TAIL_BYTES, seconds=min(TAIL_SECONDS, seconds / 2))
+            follow_log(client, submission_id, read, max_bytes=TAIL_BYTES, seconds=min(TAIL_SECONDS, seconds / 2))
+        return _log_text(read)
 
     executor = ThreadPoolExecutor(2, thread_name_prefix="batch-gateway-evidence")
     asked = [executor.submit(describe), executor.submit(tail)]
@@ -254,7 +257,9 @@ def gather_evidence(config: GatewayConfig, submission_id: str, seconds: float = 
         try:
             told.append(answer.result(timeout=0))
         except TimeoutError:
-            told.append(f"(not told: no answer in {seconds:.1f} s)")
+            # of a log whose next line is awaited, what has come is known
+            come = _log_text(bytes(read)) if answer is asked[1] else ""
+            told.append(come or f"(not told: no answer in {seconds:.1f} s)")
         except BatchGatewayError as error:
             told.append(f"(not told: {error})")
     return Evidence(told[0], tuple(told[1].splitlines()[-LOG_TAIL_LINES:]))
@@ -263,12 +268,24 @@ def gather_evidence(config: GatewayConfig, submission_id: str, seconds: float = 
 def read_log(client: GatewayClient, submission_id: str, *, max_bytes: int, seconds: float) -> str:
     """See `BatchGatewayHook.driver_log`."""
     content = bytearray()
+    follow_log(client, submission_id, content, max_bytes=max_bytes, seconds=seconds)
+    return _log_text(content)
+
+
+def follow_log(
+    client: GatewayClient, submission_id: str, content: bytearray, *, max_bytes: int, seconds: float
+) -> None:
+    """Keep the last bytes of a driver's log in ``content`` as they come, for ``seconds``; what comes later is not read."""
     until = time.monotonic() + seconds
     for piece in client.stream(protocol.log(submission_id), quiet_seconds=min(seconds, QUIET_SECONDS)):
         content += piece
         del content[:-max_bytes]
         if time.monotonic() > until:
             break
+
+
+def _log_text(content: bytes | bytearray) -> str:
+    """What the bytes say; nothing for the gateway's words that there is no log."""
     text = content.decode("utf-8", errors="replace")
     return "" if text.startswith(protocol.LOG_SENTINEL) else text
 

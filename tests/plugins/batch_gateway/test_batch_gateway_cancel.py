@@ -11,15 +11,18 @@ from data_platform.batch_gateway.exceptions import (
     JobCancelled,
     JobTimedOut,
 )
+from data_platform.batch_gateway.hook import BatchGatewayHook, follow_log, gather_evidence
 from data_platform.batch_gateway.operators import BatchGatewayCancelOperator
 from tests.plugins.batch_gateway.task_harness import CONN_ID, TaskInstance, accepted, defer, job, operator, run_to_end
 
 
-def test_a_killed_task_saves_what_is_known_and_cancels_its_job(gateway, ti, capsys):
+def test_a_killed_task_saves_what_is_known_and_cancels_its_job(gateway, ti, capsys, monkeypatch):
+    # what is known, not how fast: the test below is of the limit
+    monkeypatch.setattr("data_platform.batch_gateway.operators.KILL_EVIDENCE_SECONDS", 10.0)
     task = operator(job(seconds=20, log_lines=40))
 
     def kill():
-        gateway.wait_state(gateway.wait_accepted()[0]["id"], "RUNNING")
+        gateway.wait_log(gateway.wait_accepted()[0]["id"])
         task.on_kill()
 
     killer = threading.Thread(target=kill)
@@ -43,6 +46,21 @@ def test_a_gateway_that_can_not_tell_of_a_job_does_not_keep_a_kill_from_cancelli
     task.on_kill()
     assert accepted(gateway)[0]["deleted"]
     assert "(not told: " in capsys.readouterr().out  # by whichever limit passed first: the request's or the evidence's
+
+
+def test_what_was_read_of_a_log_is_told_where_its_reader_does_not_end_in_time(gateway, ti, monkeypatch):
+    ended = threading.Event()
+
+    def read_on(*args, **limits):
+        follow_log(*args, **limits)
+        ended.wait(30)
+
+    monkeypatch.setattr("data_platform.batch_gateway.hook.follow_log", read_on)
+    job_id = defer(operator(job(seconds=60, log_lines=600), deferrable=True), ti).trigger.submission_id
+    gateway.wait_log(job_id)
+    evidence = gather_evidence(BatchGatewayHook(CONN_ID).config, job_id, seconds=4.0)
+    ended.set()
+    assert f"line 1 of {job_id}" in evidence.log_tail
 
 
 def test_a_job_that_has_completed_is_not_deleted_by_a_late_kill(gateway, ti):
