@@ -11,7 +11,7 @@ from include.tenants import fence
 from include.tenants.cutover import reopen
 from include.tenants.exceptions import MigrationConflict, TenantUnknown
 from include.tenants.plan import source_tier, target_tier
-from include.tenants.report import PREFIX, STYLE, duration, moment
+from include.tenants.report import PREFIX, STYLE, duration, moment, next_step, removed_unasked
 from include.tenants.states import State
 from include.tenants.transactions import ConditionFailed, transact
 
@@ -53,7 +53,7 @@ class Line:
         began: milliseconds since the epoch.
         seconds: how long it has been in its state.
         unavailable_seconds: longest time without writes.
-        concern: why somebody should look at it; empty if nobody has to.
+        concern: why somebody should look at it, and what to do; empty if nobody has to.
     """
 
     migration_id: str
@@ -76,7 +76,7 @@ def publish(p: Portability, lines: Sequence[Line]) -> None:
     """Write the page with all migrations and its JSON to S3."""
     for form, body, kind in (
         ("json", json.dumps([asdict(line) for line in lines], indent=2).encode(), "application/json"),
-        ("html", to_html(lines).encode(), "text/html; charset=utf-8"),
+        ("html", to_html(lines, int(p.clock() * 1000)).encode(), "text/html; charset=utf-8"),
     ):
         p.clients.s3.put_object(
             Bucket=p.config.report_bucket, Key=f"{PREFIX}/index.{form}", Body=body, ContentType=kind
@@ -95,8 +95,8 @@ def to_text(lines: Sequence[Line]) -> str:
     return "\n".join(told)
 
 
-def to_html(lines: Sequence[Line]) -> str:
-    """The page."""
+def to_html(lines: Sequence[Line], at: int) -> str:
+    """The page, as of a moment in milliseconds since the epoch."""
     rows = "".join(
         f'<tr><td><a href="{html.escape(line.migration_id)}">{html.escape(line.migration_id)}</a></td><td>{html.escape(line.way)}</td>'
         f"<td>{line.state}</td><td>{line.outcome}</td><td>{moment(line.began)}</td><td>{line.unavailable_seconds:.2f} s</td><td "
@@ -111,7 +111,7 @@ def to_html(lines: Sequence[Line]) -> str:
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tenant migrations</title><style>{STYLE}</style></head>'
-        f"<body><h1>Tenant migrations</h1>{table}</body></html>"
+        f"<body><h1>Tenant migrations</h1><p>As of {moment(at)}; report_tenant_migrations writes it each hour.</p>{table}</body></html>"
     )
 
 
@@ -156,11 +156,21 @@ def _line(p: Portability, migration: Migration) -> Line:
 
 
 def _concern(migration: Migration, now: float, since: float) -> str:
+    late = _late(migration, now, since)
+    return f"{late}: {next_step(migration)}" if late else ""
+
+
+def _late(migration: Migration, now: float, since: float) -> str:
     if migration.state is State.SOAK:
         over = now - migration.notes["soak"]["until"] / 1000
         return f"its soak is over for {duration(over)}" if over > _LATE_SECONDS else ""
     if migration.state is State.VERIFIED:
         over = since - migration.request["approve_within_minutes"] * 60
         return f"nobody has decided for {duration(since)}" if over > _LATE_SECONDS else ""
+    if since > _LATE_SECONDS:
+        if migration.state is State.ARCHIVED and removed_unasked(migration):
+            return f"what it had made is not removed for {duration(since)}"
+        if migration.state is State.CLEANED and "deletion_evidence" not in migration.notes:
+            return f"its deletion has no evidence for {duration(since)}"
     patience = PATIENCE_SECONDS.get(migration.state)
     return f"it is {migration.state} for {duration(since)}" if patience and since > patience else ""

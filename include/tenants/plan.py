@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants.exceptions import BadRequest
 from include.tenants.keys import shard_ids
-from include.tenants.saas import DATA_TABLES, PARTITION_KEY, POOLED, Tier, stack_name
+from include.tenants.saas import DATA_TABLES, PARTITION_KEY, POOLED, TENANTS, Tier, stack_name
 
 if TYPE_CHECKING:
     from include.tenants.portability import Portability
@@ -109,7 +109,9 @@ def make_plan(p: Portability, request: MigrationRequest) -> Plan:
     tenant = p.tenant(request.tenant_id)
     source, target = tenant.route.tier, request.target_tier
     if source is target:
-        raise BadRequest(f"expected tenant {tenant.tenant_id} to be in another tier than {target}, found it there")
+        raise BadRequest(
+            f"expected tenant {tenant.tenant_id} to be in another tier than {target}, found it there; there is nothing to move"
+        )
     if not tenant.active:
         raise BadRequest(f"expected tenant {tenant.tenant_id} to be active, found isActive = false; activate it first")
     tables = _tables(p, tenant, target) if source.silo or target.silo else ()
@@ -192,7 +194,10 @@ def count_items(p: Portability, table_name: str, tenant_id: str) -> tuple[int, f
                 items += page["Count"]
                 units += page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
     except dynamodb.exceptions.ResourceNotFoundException as error:
-        raise BadRequest(f"expected the table {table_name} of tenant {tenant_id}, found none") from error
+        raise BadRequest(
+            f"expected the table {table_name} of tenant {tenant_id}, found none; look whether its row in {TENANTS} names the right tier, and "
+            "at the stack of that tier"
+        ) from error
     return items, units
 
 

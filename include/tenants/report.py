@@ -12,14 +12,15 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from include.tenants.plan import moves_data, source_tier
-from include.tenants.states import OUTCOMES, State
+from include.tenants.plan import moves_data, source_tier, target_tier
+from include.tenants.states import OUTCOMES, State, reached
 from include.tenants.store import altered, broken_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from include.tenants.portability import Portability
+    from include.tenants.saas import Tier
     from include.tenants.store import Migration
 
 PREFIX: Final = "tenants/migrations"
@@ -29,6 +30,15 @@ WRITE_DOLLARS: Final = 0.625 / 1_000_000
 _UNIT_BYTES: Final = 1024
 _REFRESH_SECONDS: Final = 5
 _MOST_KEYS: Final = 50
+_IDENTITY: Final = {
+    "users": "users of the old user pool",
+    "migrated": "of them came over with their passwords",
+    "imported": "of them imported, who have to set a password",
+    "missing": "of them still to come",
+    "new": "made since the switch",
+    "disabled": "of the old pool's, who may not sign in",
+}
+"""What the figures of `include.tenants.identity.IdentityCoverage` are called on the page."""
 _WAY: Final = tuple(state for state in State if state not in (State.ABORTED, State.ROLLED_BACK))
 _WAY_WITHOUT_DATA: Final = tuple(
     state
@@ -54,6 +64,8 @@ def gather(p: Portability, migration_id: str) -> dict[str, Any]:
         "to": migration.request["target_tier"],
         "asked_for": migration.request.get("why", ""),
         "state": migration.state.value,
+        "served_from": served_from(migration).value,
+        "next_step": next_step(migration),
         "outcome": migration.outcome.value if migration.outcome else None,
         "why": notes.get("aborted", {}).get("why", ""),
         "asked": notes.get("aborted", {}).get("asked", False),
@@ -73,10 +85,36 @@ def gather(p: Portability, migration_id: str) -> dict[str, Any]:
         "cleaned": notes.get("cleaned"),
         "cost": _cost(p, migration),
         "evidence": notes.get("archive", {}),
+        "deletion_evidence": notes.get("deletion_evidence", {}),
         "audit": [vars(event) for event in events],
         "audit_broken_at": broken_at(events),
         "audit_altered": altered(migration, events),
     }
+
+
+def served_from(migration: Migration) -> Tier:
+    """The tier that the tenant is in as far as this migration goes: its route and the state change in one transaction."""
+    moved = reached(migration.state, State.SWITCHED) or migration.outcome is State.COMPLETE
+    return target_tier(migration) if moved else source_tier(migration)
+
+
+def next_step(migration: Migration) -> str:
+    """What a person does if no task of the migration goes on any more; empty if there is nothing to do."""
+    if migration.state is State.CLEANED:
+        task = "discard_target of its run" if removed_unasked(migration) else "clean_up of clean_up_tenant_source"
+        return "" if "deletion_evidence" in migration.notes else f"clear {task}, which signs what was deleted"
+    if migration.state is State.ARCHIVED:
+        return "clear discard_target of its run" if removed_unasked(migration) else "run clean_up_tenant_source"
+    if migration.state in OUTCOMES:
+        return "clear archive of its run"
+    if migration.state in (State.SWITCHED, State.SOAK):
+        return "clear the red task of its run to end it, or run rollback_tenant_migration to move the tenant back"
+    return "run rollback_tenant_migration, which ends it and leaves the tenant where it is; then start another"
+
+
+def removed_unasked(migration: Migration) -> bool:
+    """Whether ``discard_target`` cleans up after it: nobody was served from what it removes, or there is nothing to remove."""
+    return migration.outcome is State.ABORTED or not moves_data(migration)
 
 
 def publish(p: Portability, migration_id: str) -> dict[str, Any]:
@@ -92,7 +130,7 @@ def publish(p: Portability, migration_id: str) -> dict[str, Any]:
 
 def to_text(report: Mapping[str, Any]) -> str:
     """A few lines for a log."""
-    lines = [_headline(report)]
+    lines = [_headline(report), _whereabouts(report)]
     copy, replay = report["copy"], report["replay"]
     if copy["expected"]:
         left = f", about {copy['seconds_left']:.0f} s left" if copy["seconds_left"] else ""
@@ -120,15 +158,18 @@ def to_html(report: Mapping[str, Any]) -> str:
         [
             f"<h1>Tenant {_text(report['tenant_id'])}: {_text(report['from'])} → {_text(report['to'])}</h1>",
             f"<p class=lead>{_text(_headline(report))}</p>",
+            f"<p>{_text(_whereabouts(report))}</p>",
+            f"<p>As of {moment(report['at'])}.{_todo(report)}</p>",
             _way(report),
             _bars(report),
             _section("Write-unavailability", _cutover_table(report["cutovers"])),
             _section("Verification", _verification_table(report["verification"])),
             _section("Decisions", _decisions(report)),
-            _section("Identity", _pairs(report["identity"])),
+            _section("Identity", _identity(report["identity"])),
             _section("Compliance", _checks(report["compliance"])),
             _section("Cost of the move", _pairs(report["cost"])),
             _section("Evidence", _pairs(report["evidence"])),
+            _section("Evidence of the deletion", _pairs(report["deletion_evidence"])),
             _section("Audit trail", _audit(report)),
         ]
     )
@@ -145,6 +186,19 @@ def _headline(report: Mapping[str, Any]) -> str:
         f"{report['tenant_id']} from {report['from']} to {report['to']}: {report['state']}{outcome} after "
         f"{duration(report['seconds'])}{why}"
     )
+
+
+def _whereabouts(report: Mapping[str, Any]) -> str:
+    if report["state"] == State.CLEANED:
+        return f"it has left the tenant in {report['served_from']}"
+    kept_out = ", its writes are kept out" if report["state"] == State.FENCED else ""
+    return f"the tenant is served from {report['served_from']}{kept_out}"
+
+
+def _todo(report: Mapping[str, Any]) -> str:
+    if not report["next_step"]:
+        return ""
+    return f" If no task of it is running or waiting: {_text(report['next_step'])}."
 
 
 def _copy(p: Portability, migration: Migration) -> dict[str, Any]:
@@ -198,7 +252,7 @@ def _told(comparison: Mapping[str, Any], when: str) -> dict[str, Any]:
         **counts,
         "items": comparison["items"],
         "tables": comparison["tables"],
-        "differ": [each for kind in counts for each in comparison[kind]][:_MOST_KEYS],
+        "differ": [{**each, "kind": kind} for kind in counts for each in comparison[kind]][:_MOST_KEYS],
     }
 
 
@@ -290,9 +344,13 @@ def _verification_table(verification: Mapping[str, Any]) -> str:
         for each in verification["tables"]
     ]
     table = _table(("table", "partition", "source", "target", "digest of the source", "digest of the target"), rows)
+    differ = _table(
+        ("", "table", "partition", "key"),
+        [(each["kind"], each["table"], each["shard_id"], each["sort"]) for each in verification["differ"]],
+    )
     kind = "good" if verification["equal"] else "bad"
     return (
-        f"<p class={kind}>{_text(verification['summary'])}</p><details{'' if verification['equal'] else ' open'}><summary>By "
+        f"<p class={kind}>{_text(verification['summary'])}</p>{differ}<details{'' if verification['equal'] else ' open'}><summary>By "
         f"partition</summary>{table}</details>"
     )
 
@@ -304,6 +362,13 @@ def _decisions(report: Mapping[str, Any]) -> str:
             said = "approved" if decision["approved"] else "refused"
             rows.append((title, said, decision["by"], moment(decision["at"]), decision["why"]))
     return _table(("of", "decision", "by", "at", "why"), rows)
+
+
+def _identity(figures: Mapping[str, Any]) -> str:
+    named = {_IDENTITY.get(name, name): value for name, value in figures.items() if name != "share"}
+    if "share" in figures:
+        named["in the new user pool"] = f"{figures['share']:.1%}"
+    return _pairs(named)
 
 
 def _checks(checks: Iterable[Mapping[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from tests.include.tenants.histories import put_tenant, silent
 LIMITS = {"approve_within_minutes": 30, "soak_minutes": 30}
 WAITS_FOR_NOBODY = {State.ARCHIVED, State.CLEANED}
 """What the tenant left behind may stay for weeks."""
+AT = 1_764_000_001_000
 
 
 @pytest.fixture
@@ -57,13 +58,31 @@ def test_no_state_is_forgotten_and_none_is_cried_about_at_once(p):
     over = {State.ARCHIVED: State.COMPLETE, State.CLEANED: State.ABORTED}
     for state in State:
         outcome = over.get(state) or (state if state in OUTCOMES else None)
-        put_migration(p, state.value.replace("_", "-"), state, outcome=outcome, soak={"until": int(time.time() * 1000)})
+        noted = {"soak": {"until": int(time.time() * 1000)}, "deletion_evidence": {"uri": "s3://b/k"}}
+        put_migration(p, state.value.replace("_", "-"), state, outcome=outcome, **noted)
     assert set(concerns(p).values()) == {""}
     late = concerns(at(p, 72))
     assert {name for name, concern in late.items() if not concern} == WAITS_FOR_NOBODY
-    assert late["SOAK"] == "its soak is over for 72 h 0 min"
-    assert late["VERIFIED"] == "nobody has decided for 72 h 0 min"
-    assert late["COMPLETE"] == "it is COMPLETE for 72 h 0 min"
+    assert late["SOAK"].startswith(
+        "its soak is over for 72 h 0 min: clear the red task of its run to end it, or run rollback"
+    )
+    assert late["VERIFIED"].startswith(
+        "nobody has decided for 72 h 0 min: run rollback_tenant_migration, which ends it and"
+    )
+    assert late["COMPLETE"] == "it is COMPLETE for 72 h 0 min: clear archive of its run"
+
+
+def test_what_is_removed_unasked_and_what_is_to_be_signed_is_looked_after(p):
+    """Such a tenant could not be moved again, and nobody else would tell."""
+    put_migration(p, "aborted", State.ARCHIVED, outcome=State.ABORTED)
+    put_migration(p, "unsigned", State.CLEANED, outcome=State.COMPLETE)
+    put_migration(p, "signed", State.CLEANED, outcome=State.COMPLETE, deletion_evidence={"uri": "s3://b/k"})
+    assert set(concerns(at(p, 0.9)).values()) == {""}
+    assert concerns(at(p, 2)) == {
+        "aborted": "what it had made is not removed for 2 h 0 min: clear discard_target of its run",
+        "unsigned": "its deletion has no evidence for 2 h 0 min: clear clean_up of clean_up_tenant_source, which signs what was deleted",
+        "signed": "",
+    }
 
 
 def test_a_person_has_the_time_that_was_asked_for_and_a_soak_its_own(p):
@@ -71,8 +90,10 @@ def test_a_person_has_the_time_that_was_asked_for_and_a_soak_its_own(p):
     put_migration(p, "soaks", State.SOAK, soak={"until": int((time.time() + 2 * HOUR) * 1000)})
     put_migration(p, "copies", State.COPYING)
     assert set(concerns(at(p, 1.4)).values()) == {""}
-    assert concerns(at(p, 1.6)) == {"asked": "nobody has decided for 1 h 36 min", "soaks": "", "copies": ""}
-    assert concerns(at(p, 3.5))["soaks"] == "its soak is over for 1 h 30 min"
+    late = concerns(at(p, 1.6))
+    assert late == {"asked": late["asked"], "soaks": "", "copies": ""}
+    assert late["asked"].startswith("nobody has decided for 1 h 36 min: ")
+    assert concerns(at(p, 3.5))["soaks"].startswith("its soak is over for 1 h 30 min: ")
 
 
 def test_the_newest_comes_first_and_its_longest_time_without_writes_is_told(p):
@@ -147,9 +168,10 @@ def line(**changes):
 
 
 def test_the_page_links_each_report_and_shows_nobodys_markup():
-    page = to_html([line(), line(migration_id="<b>", way="<i>", concern='<script>alert("x")</script>')])
+    page = to_html([line(), line(migration_id="<b>", way="<i>", concern='<script>alert("x")</script>')], AT)
     assert '<a href="acme-1">acme-1</a>' in page
     assert "1.23 s" in page
+    assert "As of 2025-11-24 16:00:01 UTC" in page  # nobody takes an old page for a new one
     assert "2025-11-24 16:00:00 UTC" in page
     for markup in ("<script", "<b>", "<i>"):
         assert markup not in page
@@ -157,8 +179,8 @@ def test_the_page_links_each_report_and_shows_nobodys_markup():
 
 
 def test_without_migrations_the_page_and_the_log_say_so():
-    assert "No tenant was ever moved." in to_html([])
-    assert "<table>" not in to_html([])
+    assert "No tenant was ever moved." in to_html([], AT)
+    assert "<table>" not in to_html([], AT)
     assert to_text([]) == "no tenant was ever moved"
 
 
@@ -171,11 +193,11 @@ def test_the_log_has_a_line_for_each():
 
 
 def test_page_and_data_are_written_side_by_side(p):
-    publish(p, [line()])
+    publish(replace(p, clock=lambda: AT / 1000), [line()])
     found = {
         form: p.clients.s3.get_object(Bucket=REPORTS, Key=f"tenants/migrations/index.{form}")
         for form in ("html", "json")
     }
     assert json.load(found["json"]["Body"])[0]["migration_id"] == "acme-1"
     assert found["html"]["ContentType"] == "text/html; charset=utf-8"
-    assert found["html"]["Body"].read().decode() == to_html([line()])
+    assert found["html"]["Body"].read().decode() == to_html([line()], AT)

@@ -62,13 +62,16 @@ def moved(p, *states, target="Platinum", notes=None, why="It was asked for"):
 
 
 DATA = [State.PREFLIGHT, State.PROVISIONED, State.STREAM_ARMED, State.COPYING, State.CATCHING_UP, State.VERIFIED]
+SWITCHED = [*DATA, State.APPROVED, State.FENCED, State.SWITCHED]
 
 
 def test_before_anything_has_happened_it_tells_what_is_going_to(p):
     moved(p)
     report = gather(p, "m-1")
     assert (report["state"], report["outcome"], report["from"], report["to"]) == ("PLANNED", None, "Basic", "Platinum")
-    assert re.fullmatch(r"acme from Basic to Platinum: PLANNED after \d+\.\d s", to_text(report))
+    headline, where = to_text(report).splitlines()
+    assert re.fullmatch(r"acme from Basic to Platinum: PLANNED after \d+\.\d s", headline)
+    assert where == "the tenant is served from Basic"
     page = to_html(report)
     assert 'http-equiv="refresh"' in page
     assert "<li class=now><b>PLANNED</b>" in page
@@ -100,7 +103,8 @@ def test_where_no_data_moves_nothing_is_said_of_any(p):
     report = gather(p, "m-1")
     assert report["cost"] == {"dollars": 0.0, "read_units": 0, "write_units": 0, "assumes": "no data moves"}
     assert to_text(report).splitlines() == [
-        f"acme from Basic to Premium: CLEANED (COMPLETE) after {duration(report['seconds'])}"
+        f"acme from Basic to Premium: CLEANED (COMPLETE) after {duration(report['seconds'])}",
+        "it has left the tenant in Premium",
     ]
     page = to_html(report)
     assert "refresh" not in page  # nothing is going to change
@@ -137,6 +141,87 @@ def test_of_an_aborted_one_it_tells_why_and_how_far_it_came(p):
         assert part in page, part
     for state in ("APPROVED", "SWITCHED", "COMPLETE"):
         assert f"<b>{state}</b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("states", "tier", "todo"),
+    [
+        (
+            [],
+            "Basic",
+            "run rollback_tenant_migration, which ends it and leaves the tenant where it is; then start another",
+        ),
+        ([*DATA, State.APPROVED, State.FENCED], "Basic", "run rollback_tenant_migration, which ends it"),
+        (SWITCHED, "Platinum", "clear the red task of its run to end it, or"),
+        ([*SWITCHED, State.SOAK], "Platinum", "or run rollback_tenant_migration to move the tenant back"),
+        ([*SWITCHED, State.SOAK, State.COMPLETE], "Platinum", "clear archive of its run"),
+        ([*SWITCHED, State.SOAK, State.COMPLETE, State.ARCHIVED], "Platinum", "run clean_up_tenant_source"),
+        ([*SWITCHED, State.SOAK, State.ROLLED_BACK, State.ARCHIVED], "Basic", "run clean_up_tenant_source"),
+        ([State.ABORTED], "Basic", "clear archive of its run"),
+        ([State.ABORTED, State.ARCHIVED], "Basic", "clear discard_target of its run"),
+        ([State.ABORTED, State.ARCHIVED, State.CLEANED], "Basic", "clear discard_target of its run, which signs"),
+        (
+            [*SWITCHED, State.SOAK, State.COMPLETE, State.ARCHIVED, State.CLEANED],
+            "Platinum",
+            "clear clean_up of clean_up_tenant_source, which signs what was deleted",
+        ),
+    ],
+)
+def test_in_each_state_it_tells_where_the_tenant_is_and_what_a_person_would_do(p, states, tier, todo):
+    moved(p, *states)
+    report = gather(p, "m-1")
+    page = to_html(report)
+    assert report["served_from"] == tier
+    assert todo in report["next_step"]
+    assert f"If no task of it is running or waiting: {report['next_step']}." in page
+    assert (f"the tenant is served from {tier}" in page) is (report["state"] != "CLEANED")
+    assert ("its writes are kept out" in page) is (report["state"] == "FENCED")
+
+
+def test_its_page_tells_of_which_moment_it_is(p):
+    """It loads itself again, also when nobody writes it any more."""
+    moved(p)
+    assert "As of 2025-11-24 16:00:00 UTC." in to_html(gather(replace(p, clock=lambda: BEGAN / 1000), "m-1"))
+
+
+def test_the_keys_that_differ_are_on_the_page(p):
+    comparison = compared(missing=1, extra=1)
+    comparison["missing"] = [{"table": "Order", "shard_id": "acme-3", "sort": "o-17", "source": "ab", "target": ""}]
+    comparison["extra"] = [{"table": "Product", "shard_id": "acme-9", "sort": "p-4", "source": "", "target": "cd"}]
+    moved(p, *DATA, notes={State.VERIFIED: {"verification": {"comparison": comparison, "expires_at": 0}}})
+    page = to_html(gather(p, "m-1"))
+    assert "<tr><td>missing</td><td>Order</td><td>acme-3</td><td>o-17</td></tr>" in page
+    assert "<tr><td>extra</td><td>Product</td><td>acme-9</td><td>p-4</td></tr>" in page
+
+
+def test_users_who_have_not_signed_in_yet_are_not_called_missing(p):
+    figures = {"users": 8, "migrated": 5, "imported": 1, "missing": 2, "new": 0, "disabled": 1, "share": 0.75}
+    moved(p, State.PREFLIGHT, notes={State.PREFLIGHT: {"identity_coverage": figures}})
+    page = to_html(gather(p, "m-1"))
+    for row in (
+        "<td>users of the old user pool</td><td>8</td>",
+        "<td>of them still to come</td><td>2</td>",
+        "<td>in the new user pool</td><td>75.0%</td>",
+    ):
+        assert row in page
+    assert "missing" not in page
+
+
+def test_both_archives_are_told(p):
+    base = "s3://evidence/tenants/acme/m-1"
+    last = moved(
+        p, State.ABORTED, State.ARCHIVED, notes={State.ARCHIVED: {"archive": {"uri": f"{base}/manifest.json"}}}
+    )
+    assert "Evidence of the deletion" not in to_html(gather(p, "m-1"))
+    p.store.transition(last, State.CLEANED, by="test")
+    p.store.note("m-1", {"deletion_evidence": {"uri": f"{base}/deletion/manifest.json", "version": "v2"}})
+    report = gather(p, "m-1")
+    assert report["deletion_evidence"]["version"] == "v2"
+    assert report["next_step"] == ""
+    page = to_html(report)
+    for row in (f"{base}/manifest.json", f"<td>uri</td><td>{base}/deletion/manifest.json</td>", "<td>v2</td>"):
+        assert row in page
+    assert "If no task" not in page
 
 
 def test_of_one_that_was_rolled_back_both_cutovers_and_the_last_comparison_are_told(p):
