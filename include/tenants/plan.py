@@ -195,8 +195,8 @@ def count_items(p: Portability, table_name: str, tenant_id: str) -> tuple[int, f
                 units += page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0)
     except dynamodb.exceptions.ResourceNotFoundException as error:
         raise BadRequest(
-            f"expected the table {table_name} of tenant {tenant_id}, found none; look whether its row in {TENANTS} names the right tier, and "
-            "at the stack of that tier"
+            f"expected the table {table_name} of tenant {tenant_id}, found none; look whether its row in {TENANTS} names the right tier, "
+            "and at the stack of that tier"
         ) from error
     return items, units
 
