@@ -13,7 +13,8 @@ why; each relation's quality score in the catalog. In any case the decision (`qu
 Nothing waits for this but the held version: builds go on, and the first that passes the gate is published and makes the question pointless.
 - `ask_person` waits: answer it under *Required actions*. It shows the failed checks and rows. To publish takes a reason, which every reader
   can see. Without an answer within 12 hours the version stays held; start this DAG by hand to be asked again.
-- `ask_person` asks again although it was answered: Airflow loses an answer that comes within five seconds of the question. Answer again.
+- `ask_person` asks again although it was answered: to publish takes a reason of ten characters, or the answer came within five seconds of
+  the question, which Airflow loses. Answer again.
 - `find_held` is skipped: nothing is held, or readers have something newer. There is nothing to do.
 - `release_held` is skipped: somebody, or the time-out, decided to keep it held.
 - `release_held` fails with *expected a person and a reason*: nothing was published. Clear `ask_person` to be asked again.

@@ -10,8 +10,10 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
+
+    from airflow.sdk import Context
 
 LEAST_REASON: Final = 10
 MOST_REASON: Final = 1000
@@ -62,7 +64,11 @@ class QuestionOperator(HITLOperator):
         options: the answers.
         default: the answer of who does not answer.
         reason: what the reason is needed for.
-        answer_within: how long the person has.
+        answer_within: how long the person has, each time they are asked.
+        reasoned: the answers that need a person and a reason; who gives one without is asked again.
+
+    Raises:
+        ValueError: the default is an answer that needs a reason: silence would be asked for ever.
     """
 
     def __init__(
@@ -74,8 +80,12 @@ class QuestionOperator(HITLOperator):
         default: str,
         reason: str,
         answer_within: timedelta,
+        reasoned: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
+        if default in reasoned:
+            raise ValueError(f"expected a default that needs no reason, found {default!r}")
+        self.reasoned = frozenset(reasoned)
         # a limit of execution would be taken for the limit of the answer
         kwargs["execution_timeout"] = None
         kwargs.pop("params", None)  # the DAG's: the form is not about them
@@ -90,3 +100,21 @@ class QuestionOperator(HITLOperator):
             response_timeout=answer_within,
             **kwargs,
         )
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the answer; ask again where it needs a reason and has none.
+
+        The form can't demand one of some answers only, and who answers by the API meets no form.
+        """
+        answer = super().execute_complete(context, event)
+        said = read_answer(answer)
+        if said.choice in self.reasoned and not said.reasoned:
+            self.log.warning(
+                "expected a person and a reason of at least %d characters for %s, found %s and %r; asking again",
+                LEAST_REASON,
+                said.choice,
+                said.by,
+                said.reason,
+            )
+            return self.execute(context)
+        return answer

@@ -391,7 +391,8 @@ class AskCutoverOperator(QuestionOperator):
             body=f"{{{{ ti.xcom_pull(task_ids='{verify_task_id}')['question'] }}}}",
             options=[APPROVE, REFUSE],
             default=REFUSE,
-            reason=f"For the audit: at least {LEAST_REASON} characters. Needed to approve.",
+            reason=f"For the audit: at least {LEAST_REASON} characters. Who approves without is asked again.",
+            reasoned=[APPROVE],
             answer_within=answer_within,
             **kwargs,
         )
@@ -641,7 +642,8 @@ class AskDeletionOperator(QuestionOperator):
             body=f"{{{{ ti.xcom_pull(task_ids='{plan_task_id}', key='question') }}}}",
             options=[APPROVE, REFUSE],
             default=REFUSE,
-            reason=f"For the audit: at least {LEAST_REASON} characters. Needed to approve.",
+            reason=f"For the audit: at least {LEAST_REASON} characters. Who approves without is asked again.",
+            reasoned=[APPROVE],
             answer_within=answer_within,
             **kwargs,
         )

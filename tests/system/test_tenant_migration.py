@@ -10,7 +10,7 @@ import time
 import pytest
 
 from include.local.aws.controls import Controls
-from include.local.demo.questions import answer
+from include.local.demo.questions import READING_SECONDS, answer, question_path
 from include.local.processes import marked_processes
 from include.local.saas.client import HttpApi
 from include.local.saas.clients import clients_at
@@ -64,6 +64,12 @@ def wait(what, come, seconds=240.0):
     return found
 
 
+def unanswered(platform, run_id, task_id):
+    """Whether a question waits for its first answer, or for another."""
+    waits = tasks(platform, run_id, task_id)[0]["state"] == "awaiting_input"
+    return waits and not platform.api.request("GET", question_path(DAG, run_id, task_id))["response_received"]
+
+
 def kill_worker(platform, run_id, task_id):
     """SIGKILL of the process of a running task."""
 
@@ -102,10 +108,10 @@ def test_a_tenant_moves_and_is_moved_back_under_load_while_its_tasks_are_killed(
         wait("the tenant writes again, whatever Airflow does", lambda: load.writes(tenant_id) > before + 3, 60)
         assert p.tenant(tenant_id).route.tier is Tier.BASIC
         wait("the next try switches", lambda: p.store.load(name).state is State.SOAK, 240)
-        time.sleep(2)  # what is written now has to come back
+        load.wait_for_writes(5)  # what is written now has to come back
         undone = platform.runs.run("rollback_tenant_migration", {"tenant_id": tenant_id, "why": WHY})
         platform.runs.follow(DAG, run_id, wanted={"success", "failed"})
-        time.sleep(1)
+        load.wait_for_writes(5)
     verdict = judge_tables(journal, p.clients)
     assert verdict.ok, verdict
     assert verdict.acknowledged > 100
@@ -131,6 +137,9 @@ def test_what_a_rolled_back_migration_made_is_deleted_after_a_person_has_agreed(
 
 def test_refused_by_a_person_a_migration_ends_clean_and_its_report_says_who_and_why(platform, p):
     run_id = start(platform, "refused", "acme-2", Tier.PLATINUM)
+    answer(platform.api, DAG, run_id, "approve_cutover", APPROVE, "no reason")
+    wait("it is asked again", lambda: unanswered(platform, run_id, "approve_cutover"), 60)
+    time.sleep(READING_SECONDS)
     question = answer(platform.api, DAG, run_id, "approve_cutover", REFUSE, "Not before the quarter's end")
     assert "goes from **Standard** to **Platinum**" in question["body"]
     assert question["params"]["reason"]["value"] == ""  # nobody approves with words that they have not written

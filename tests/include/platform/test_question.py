@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, Param
-from airflow.sdk.exceptions import ParamValidationError
+from airflow.sdk.exceptions import ParamValidationError, TaskAwaitingInput
 
 from include.platform.question import LEAST_REASON, MOST_REASON, QuestionOperator, read_answer
 
@@ -92,6 +93,58 @@ def test_its_form_asks_for_a_reason_and_for_nothing_of_the_run():
     assert list(form) == ["reason"]
     assert form["reason"]["value"] == ""
     assert form["reason"]["description"] == "For the audit."
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The questions that were put to Airflow."""
+    put: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **detail: put.append(detail)
+    )
+    return put
+
+
+def answered(operator, **changes):
+    context = {"task_instance": SimpleNamespace(id="an id")}
+    return operator.execute_complete(context, answer(responded_at=AT, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"params_input": {"reason": ""}},
+        {"params_input": {}},
+        {"params_input": {"reason": " too  few "}},
+        {"responded_by_user": None},
+    ],
+)
+def test_who_gives_no_reason_for_an_answer_that_needs_one_is_asked_again(asked, capsys, changes):
+    with pytest.raises(TaskAwaitingInput) as waits:
+        answered(question(reasoned=["Yes"]), **changes)
+    assert (waits.value.method_name, waits.value.timeout) == ("execute_complete", timedelta(hours=3))
+    assert [one["ti_id"] for one in asked] == ["an id"]
+    assert "at least 10 characters for Yes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("reasoned", "changes"),
+    [
+        (["Yes"], {}),
+        (["Yes"], {"chosen_options": ["No"], "params_input": {}}),
+        (["Yes"], {"chosen_options": ["No"], "params_input": {}, "responded_by_user": None}),
+        ([], {"params_input": {}}),
+    ],
+)
+def test_any_other_answer_is_taken(asked, reasoned, changes):
+    taken = answered(question(reasoned=reasoned), **changes)
+    assert taken["chosen_options"] == changes.get("chosen_options", ["Yes"])
+    assert asked == []
+
+
+def test_silence_can_not_be_an_answer_that_needs_a_reason():
+    with pytest.raises(ValueError, match="a default that needs no reason, found 'No'"):
+        question(reasoned=["Yes", "No"])
 
 
 @pytest.mark.parametrize(("length", "fits"), [(0, True), (MOST_REASON, True), (MOST_REASON + 1, False)])
