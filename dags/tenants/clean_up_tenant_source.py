@@ -11,12 +11,16 @@ that was rolled back. Then the tenant is free for another migration.
 
 #### Triage
 Only items of exactly this tenant are deleted, only where it is not served from, only after a person has agreed.
-- `plan_deletion` fails with *to be archived*: the migration goes on, or its `archive` failed. Nothing was deleted.
-- `plan_deletion` or `clean_up` fails with *evidence*: the archive is missing, altered or not locked. Find out why before anything else.
+- `plan_deletion` fails with *in none*: the tenant was never moved, or all is cleaned up.
+- `plan_deletion` fails with *to be archived*: the migration goes on, or its `archive` failed: clear that in the run of `migrate_tenant` or
+  `rollback_tenant_migration`. Nothing was deleted.
+- `plan_deletion` or `clean_up` fails with *its evidence*, *manifest*, *locked*, *tampered with* or *audit trail*: the archive or the record
+  is missing, altered or not locked. Find out why before anything else; nothing was deleted, unless the report says CLEANED.
 - `approve_deletion` waits: answer it under *Required actions*; a reason is needed. Silence for a day refuses.
 - `clean_up` is skipped: it was refused; start this again at any time.
-- `clean_up` fails in the middle: clear it, it goes on where it was.
-- `finish_tenant_identity` has not imported all users yet: `clean_up` says how many and keeps the old user pool. Run that first.
+- `clean_up` fails with *found the way still open*: users may still bring passwords along from the old user pool. Nothing was deleted. Run
+  `finish_tenant_identity` with this tenant, which ends that, or wait for the deadline; then clear `clean_up`.
+- `clean_up` fails in the middle: clear it, it goes on where it was. Also when the report says CLEANED: then it signs what was deleted.
 """
 
 from __future__ import annotations

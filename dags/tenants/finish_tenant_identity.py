@@ -12,11 +12,12 @@ the migration's report.
 
 #### Triage
 Nobody is locked out while it is red: users who have not moved are still asked for at the old pool.
-- `find_due` is empty: no deadline has passed. There is nothing to do.
+- `find_due` is empty and `finish` skipped: no deadline has passed. Run by hand for a tenant: its users have all come over, it is not on the
+  target (before the switch, after a rollback), or no tenant has this id. *Browse* → *Tenant migrations* says which.
 - `finish` fails with *expected the import … to succeed*: the message names what Cognito's import job says of it. Mend the users in the old
   pool, clear it.
-- `finish` fails with *expected the users of … to be those of …*: somebody else's user, or claim, is in the new pool. Find out who made it
-  before anything else.
+- `finish` fails with *expected the users of … to be those of …*: the message names users who are missing in the new pool, or who are not
+  as in the old one. Somebody else's user or claim: find out who made it before anything else. Mend them, clear it.
 - Users write that they were asked for a new password: they had not signed in before the deadline. That is as planned.
 """
 

@@ -7,13 +7,15 @@ over.
 
 **Inputs** the migrations' records.
 
-**Outputs** `tenants/migrations/index.html` and `.json` in the platform's bucket (*Tenant migrations* in the menu); the table in the log of
+**Outputs** `tenants/migrations/index.html` and `.json` in the platform's bucket (*Browse* → *Tenant migrations*); the table in the log of
 `report_all` and in the run's note.
 
 #### Triage
-- `report_all` fails with *needs somebody*: the message names migrations and what each waits for: a fence that its run has left, a soak
-  that is long over, an end that is not archived. The runs of `migrate_tenant` have the tasks to clear; `rollback_tenant_migration` ends
-  any of them.
+- `report_all` fails with *need somebody*: the message names migrations, what each waits for (a soak that is long over, an end that is not
+  archived, …) and what to do. Do it only if no task of that migration is running or waiting. The audit trail in its report names the run
+  of `migrate_tenant`.
+- A fence whose run has left it is opened here, and told in the log; writes went on when its time was over.
+- `rollback_tenant_migration` ends what has not switched; in SWITCHED and SOAK it moves the tenant back.
 - It fails otherwise: the record can't be read. Look at the connection `aws_tenants`.
 """
 

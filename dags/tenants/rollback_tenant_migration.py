@@ -11,13 +11,19 @@ everything that was written since.
 has agreed; after an abort by this DAG.
 
 #### Triage
-The tenant is on the target until `roll_back` is green, and served there.
+After the switch the tenant is on the target and served there until `roll_back` is green; before the switch it never left. Whatever fails,
+nothing is lost. `roll_back` tries again by itself, twice within minutes.
 - `roll_back` fails with *in none*: the migration is cleaned up, there is nothing to undo. Start `migrate_tenant` in the other direction.
-- `roll_back` fails with *the replay to the source has ended*: the soak is over; likewise.
-- `roll_back` fails with *over budget*: writes go on, on the target. It tries again by itself; else clear it at a quieter time.
-- `roll_back` fails with *to be equal in the fence*: somebody wrote to the source's tables directly. Compare the keys that the report
-  names, mend them there, clear it.
-- `archive` is skipped: `roll_back` has not ended it. It fails: bucket or key are not as `deploy/tenants/stack.json` makes them; clear it.
+- `roll_back` fails with *the replay to the source has ended*: the migration is over. The *Migration report* says where the tenant is. To
+  move it back, run `clean_up_tenant_source`, then `migrate_tenant` in the other direction.
+- `roll_back` fails with *within the budget* or *a lag of at most*: writes go on, on the target. Clear it at a quieter time.
+- `roll_back` fails with *to be equal in the fence*: somebody wrote to the source's tables directly. The message names one of the keys.
+  Mend the items there, clear it.
+- `roll_back` fails with *would forget* or *not complete any more*: there is no way back. The tenant stays on the target: in the run of
+  `migrate_tenant` mark `replicate_reverse` as success and clear `complete`; then as after the soak.
+- `roll_back` fails with *without another's fence*: a cutover or another rollback is at it. Look at *Browse* → *Tenant migrations*.
+- `archive` fails: the tenant is back, but can't be moved again. Bucket or key are not as `deploy/tenants/stack.json` makes them; clear it.
+- `discard_target` fails after an abort: clear it. It is skipped after a rollback: run `clean_up_tenant_source` for what is on the target.
 """
 
 from __future__ import annotations
