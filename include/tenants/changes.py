@@ -28,10 +28,10 @@ from include.tenants.keys import MARKER, owner_of
 from include.tenants.saas import DATA_TABLES
 from include.tenants.streams import MOST_LAG_SECONDS, TIP_PAGES, Position, Record, ShardPosition, Stream, arm
 from include.tenants.throttle import insist
-from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, new_token, transact
+from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, in_pieces, new_token, transact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from include.tenants.portability import Portability
     from include.tenants.saas import DataTable
@@ -280,12 +280,12 @@ class Replayer:
                 self._now.applied += 1
                 self._note_straggler(record)
         for elements in _transactions(last.values(), target):
-            self._write(elements)
+            in_pieces(self._write, elements)
         if len(self._seen) > _MOST_SEEN:
             self._seen.clear()
         return bool(last)
 
-    def _write(self, elements: list[dict[str, Any]]) -> None:
+    def _write(self, elements: Sequence[Mapping[str, Any]]) -> None:
         try:
             insist(
                 partial(

@@ -24,7 +24,7 @@ from include.tenants.saas import DATA_TABLES, EPOCH, FENCED_BY, MIGRATIONS, PART
 from include.tenants.states import State
 from include.tenants.store import PARTITION, SORT
 from include.tenants.stream_switch import disable_streams
-from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, transact
+from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, in_pieces, transact
 from include.tenants.user_import import WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -201,10 +201,11 @@ def _elsewhere(p: Portability, migration: Migration) -> Tenant:
 def _remove_from(work: _Work, table: DataTable, name: str) -> int:
     p, tenant, say = work.p, work.tenant, work.say
     count = told = 0
-    for keys in batched(_keys(p, table, name, tenant.tenant_id), MOST_ELEMENTS - _CHECKS):
+
+    def delete(deletes: Sequence[Mapping[str, Any]]) -> None:
+        nonlocal count
         work.turn = p.turns.save(work.turn, {})
         checks = [*_checks(work.migration, tenant), p.turns.check(work.turn)]
-        deletes = [{"Delete": {"TableName": name, "Key": key}} for key in keys]
         try:
             transact(p.clients.dynamodb, [*checks, *deletes], sleep=p.sleep, seconds=60)
         except ConditionFailed as error:
@@ -213,6 +214,9 @@ def _remove_from(work: _Work, table: DataTable, name: str) -> int:
                 f"the migration, or whose turn it is changed; {count:,} were deleted, the rest was not"
             ) from error
         count += len(deletes)
+
+    for keys in batched(_keys(p, table, name, tenant.tenant_id), MOST_ELEMENTS - _CHECKS):
+        in_pieces(delete, [{"Delete": {"TableName": name, "Key": key}} for key in keys])
         if count - told >= _TOLD_EVERY:
             told = count
             say(f"{name}: {count:,} items of tenant {tenant.tenant_id} deleted")

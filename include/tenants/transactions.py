@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from botocore.exceptions import ClientError
+
 MOST_ELEMENTS: Final = 100
 """DynamoDB's limit of a transaction."""
-MOST_BYTES: Final = 4 * 1024 * 1024
-"""DynamoDB's limit of all items of a transaction together."""
 
 _PASSING: Final = frozenset({"None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 _BUSY: Final = frozenset(
@@ -93,6 +93,38 @@ def transact(
             pause = min(pause * 2, 0.5)
         else:
             return
+
+
+def in_pieces(write: Callable[[Sequence[Mapping[str, Any]]], None], elements: Sequence[Mapping[str, Any]]) -> None:
+    """Write elements that need not be written together: by halves, where DynamoDB refuses them as too big.
+
+    It counts the items that are deleted or replaced too, which the caller doesn't know.
+
+    Args:
+        write: makes one transaction of some of them.
+        elements: of ``TransactItems``.
+
+    Raises:
+        ClientError: one is refused by itself.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        write(elements)
+    except ClientError as error:
+        if len(elements) == 1 or not _is_refused(error):
+            raise
+        middle = len(elements) // 2
+        in_pieces(write, elements[:middle])
+        in_pieces(write, elements[middle:])
+
+
+def _is_refused(error: ClientError) -> bool:
+    """Whether DynamoDB has found something wrong with the request, or with what it would lead to."""
+    reasons = error.response.get("CancellationReasons", [])
+    return error.response["Error"]["Code"] == "ValidationException" or any(
+        reason.get("Code") == "ValidationError" for reason in reasons
+    )
 
 
 def new_token() -> str:

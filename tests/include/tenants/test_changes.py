@@ -117,6 +117,26 @@ def test_more_bytes_than_a_transaction_takes_arrive(p, migration):
     assert len(everything(p, TARGET)) == 12
 
 
+@pytest.mark.parametrize("after", ["gone", "small"])
+def test_items_that_were_too_big_for_a_transaction_together_arrive_as_they_are_now(p, after):
+    """DynamoDB counts what is deleted or replaced too, and a stream that the application has made need not tell that."""
+    specification = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+    p.clients.dynamodb.update_table(TableName=SOURCE, StreamSpecification=specification)
+    migration = armed(p, begin(p))
+    many = [product("acme-1", f"{number}", note={"S": "x" * 400_000}) for number in range(12)]
+    put(p, SOURCE, *many)
+    run(p, migration)
+    for item in many:
+        key = {name: item[name] for name in ("shardId", "productId")}
+        if after == "gone":
+            p.clients.dynamodb.delete_item(TableName=SOURCE, Key=key)
+        else:
+            put(p, SOURCE, key)
+
+    assert run(p, migration).applied == 12
+    assert everything(p, TARGET) == everything(p, SOURCE)
+
+
 def test_more_items_than_a_transaction_takes_arrive(p, migration):
     for number in range(250):
         put(p, SOURCE, product(f"acme-{number % 10 + 1}", f"{number}"))

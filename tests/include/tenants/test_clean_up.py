@@ -107,6 +107,15 @@ def test_only_the_side_that_the_tenant_left_is_emptied(p, tenant, outcome, sourc
     assert remove_items(p, migration, gone, silent, owner="test") == {gone[0]: 0, gone[1]: 0}
 
 
+def test_items_that_are_too_big_for_a_transaction_together_are_deleted(p, tenant):
+    migration = over(p, tenant, State.COMPLETE)
+    for number in range(12):
+        item = {"shardId": {"S": f"{tenant}-1"}, "productId": {"S": f"big {number}"}, "note": {"S": "x" * 400_000}}
+        p.clients.dynamodb.put_item(TableName="Product-pooled", Item=item)
+    assert remove_items(p, migration, ["Product-pooled"], silent, owner="test") == {"Product-pooled": 42}
+    assert count(p, "Product-pooled", tenant) == 0
+
+
 def test_tables_of_the_other_side_are_refused(p, tenant):
     migration = over(p, tenant, State.COMPLETE)
     for wrong in (f"Order-{tenant}", "ServerlessSaaS-TenantDetails"):
