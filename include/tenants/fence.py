@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants.exceptions import MigrationConflict
 from include.tenants.keys import shard_ids
 from include.tenants.saas import EPOCH, FENCED_BY, FENCES, PARTITION_KEY, TENANTS
+from include.tenants.throttle import insist
 from include.tenants.transactions import typed
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ FENCED_UNTIL: Final = "fencedUntil"
 _TRIES: Final = 60
 _FIRST_PAUSE_SECONDS: Final = 0.005
 _LAST_PAUSE_SECONDS: Final = 0.1
+_OPENING_SECONDS: Final = 10
 
 
 def write_check(shard_id: str, epoch: int) -> dict[str, Any]:
@@ -131,17 +134,22 @@ def close_rows(
 
 
 def open_rows(dynamodb: Any, tenant_id: str, migration_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Open the fence, one partition after the other. Rows that are open, or another migration's, stay as they are."""
+    """Open the fence, one partition after the other. Rows that are open, or another migration's, stay as they are.
+
+    A fault that passes doesn't end it: as long as a row is closed, the tenant can't write there.
+    """
     for shard_id in shard_ids(tenant_id):
+        opened = partial(
+            _write_row,
+            dynamodb,
+            shard_id,
+            f"REMOVE {FENCED_BY}, {FENCED_UNTIL}",
+            f"{FENCED_BY} = :by",
+            {":by": {"S": migration_id}},
+            sleep,
+        )
         with contextlib.suppress(dynamodb.exceptions.ConditionalCheckFailedException):
-            _write_row(
-                dynamodb,
-                shard_id,
-                f"REMOVE {FENCED_BY}, {FENCED_UNTIL}",
-                f"{FENCED_BY} = :by",
-                {":by": {"S": migration_id}},
-                sleep,
-            )
+            insist(opened, seconds=_OPENING_SECONDS, sleep=sleep)
 
 
 def mark_closed(tenant: Tenant, migration_id: str) -> dict[str, Any]:

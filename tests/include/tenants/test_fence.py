@@ -136,6 +136,18 @@ def test_what_could_be_closed_of_a_fence_that_could_not_is_open_again(tenant, po
     assert fence.fenced_partitions(dynamodb, "acme") == {"acme-7": "m0"}
 
 
+@pytest.mark.parametrize("fault", [{"code": "InternalServerError"}, {"drop": "answer"}])
+def test_a_fault_that_passes_keeps_no_partition_closed(tenant, close, aws, portability, fault):
+    close(tenant, "m1")
+    controls = Controls(aws)
+    controls.fault("UpdateItem", times=5, **fault)
+    try:
+        fence.open_rows(portability.clients.dynamodb, "acme", "m1", sleep=lambda _: None)
+    finally:
+        controls.clear()
+    assert fence.fenced_partitions(portability.clients.dynamodb, "acme") == {}
+
+
 def test_between_tiers_that_share_tables_writes_by_the_cached_route_go_on(write, tenant, do, portability):
     do([fence.switch_plan(tenant, NEW)])
     assert portability.tenant("acme").route == NEW
