@@ -24,7 +24,7 @@ from itertools import batched
 from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import user_pools
-from include.tenants.exceptions import IdentityIncomplete
+from include.tenants.exceptions import IdentityIncomplete, TenantUnknown
 from include.tenants.plan import source_tier, target_tier
 from include.tenants.saas import TENANT_CLAIM, TENANT_USERS
 from include.tenants.user_import import WAIT_SECONDS, create_user, import_users
@@ -138,8 +138,10 @@ def port_identity(p: Portability, migration: Migration, say: Callable[[str], Non
             f"tenant {tenant_id}: expected nothing that keeps its {len(moving)} users from moving, found {len(faults)} obstacles: "
             f"{'; '.join(faults[:_MOST_NAMES])}"
         )
-    make = _own_pool if target_tier(migration).silo else _shared_pool
-    pool_id, client_id = make(p, migration, source_pool, source_client)
+    if target_tier(migration).silo:
+        pool_id, client_id = _own_pool(p, migration, source_pool, source_client)
+    else:
+        pool_id, client_id = _shared_pool(p, source_pool)
     _make_group(p, pool_id, migration)
     verifier = make_verifier(p, source_pool, tenant_id)
     deadline = open_way(p, migration, source_pool, verifier, pool_id)
@@ -181,8 +183,9 @@ def identities_due(p: Portability, tenant_id: str | None = None) -> list[str]:
         if row is None or row["holder"]["S"] != migration.migration_id:
             continue
         over = tenant_id is not None or int(row["deadline"]["N"]) <= p.clock() * 1000
-        if over and p.tenant(migration.tenant_id).route.user_pool_id == pool_id:
-            found.append(migration.migration_id)
+        with contextlib.suppress(TenantUnknown):  # one that has left must not keep the others waiting
+            if over and p.tenant(migration.tenant_id).route.user_pool_id == pool_id:
+                found.append(migration.migration_id)
     return found
 
 
@@ -466,7 +469,7 @@ def _pool_made(p: Portability, migration: Migration) -> str | None:
     return next((pool_id for pool_id, made_by in made if made_by == migration.migration_id), None)
 
 
-def _shared_pool(p: Portability, migration: Migration, source_pool: str, source_client: str) -> tuple[str, str]:
+def _shared_pool(p: Portability, source_pool: str) -> tuple[str, str]:
     """The pool and client that all pooled tenants share; the client shows the users' ids afterwards."""
     pool_id, client_id = setting(p, POOLED_POOL), setting(p, POOLED_CLIENT)
     user_pools.ensure_attributes(p, source_pool, pool_id)

@@ -24,7 +24,7 @@ from include.tenants.identity import (
     silo_pool_name,
 )
 from include.tenants.portability import Portability
-from include.tenants.saas import SETTINGS, TENANT_USERS, Tier
+from include.tenants.saas import SETTINGS, TENANT_USERS, TENANTS, Tier
 from include.tenants.user_import import to_csv
 from include.tenants.user_ways import FUNCTION, way, ways
 from tests.include.tenants.conftest import REPORTS
@@ -551,6 +551,7 @@ def test_those_are_due_whose_deadline_has_passed_after_the_switch(people):
     assert identities_due(people.p) == []
     assert identities_due(people.p, "late") == ["move-late"]
     assert identities_due(people.p, "unswitched") == []
+    people.p.clients.dynamodb.delete_item(TableName=TENANTS, Key={"tenantId": {"S": "unswitched"}})
     assert identities_due(tomorrow) == ["move-early"]
     finish_identity(tomorrow, people.p.store.load("move-early"), quiet)
     assert identities_due(tomorrow) == []
@@ -572,6 +573,21 @@ def test_the_last_tenant_on_its_way_takes_the_trigger_off(people):
     assert people.claims(people.pooled[1], "bob")["custom:tenantId"] == "two"
     finish_identity(people.p, two, quiet)
     assert not pool(people, people.pooled[0]).get("LambdaConfig")
+
+
+def test_a_trigger_that_one_who_died_has_taken_off_is_put_back_for_the_next(people):
+    """Killed between taking it off and looking at the rows again, while another tenant's migration opened its way."""
+    people.add_tenant("one", Tier.PLATINUM, "ann")
+    people.add_tenant("two", Tier.PLATINUM, "bob")
+    one, two = port(people, "one", Tier.STANDARD), port(people, "two", Tier.STANDARD)
+    for migration in (one, two):
+        switched(people, migration)
+    user_pools.changed_pool(people.p, people.pooled[0], LambdaConfig={})
+
+    finish_identity(people.p, one, quiet)
+
+    assert pool(people, people.pooled[0])["LambdaConfig"]
+    assert people.claims(people.pooled[1], "bob")["custom:tenantId"] == "two"
 
 
 def test_a_file_for_cognito_has_a_backslash_before_a_comma():
