@@ -173,7 +173,7 @@ def copy_unit(
 
 def copied(p: Portability, migration: Migration) -> tuple[CopyFigures, list[str]]:
     """What all pieces together have copied so far, and the names of those that aren't copied to their end."""
-    turns = {turn.name: turn.checkpoint for turn in p.turns.all(migration.migration_id, "copy#")}
+    turns = {turn.name: turn.checkpoint for turn in p.turns.all(migration.migration_id, _COPY)}
     names = [unit.name for unit in units(migration.tenant_id)]
     figures = [CopyFigures(**turns[name]["figures"]) for name in names if "figures" in turns.get(name, {})]
     total = CopyFigures(

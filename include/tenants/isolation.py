@@ -104,7 +104,7 @@ def _examine(p: Portability, tenant_id: str, tier: Tier) -> dict[str, Any]:
     wanted = wanted_values([*identity, session], _LEADING_KEYS)
     kind_of = cache(partial(likeness, wanted))
     decided: dict[tuple[str, str, tuple[Any, ...]], bool] = {}
-    for what, action, resource, keys, expected in _requests(tenant_id, tier, arns, others):
+    for what, action, resource, keys, expected in _requests(tenant_id, arns, others):
         kind = action, resource, tuple(kind_of(key) for key in keys)
         if kind not in decided:
             decided[kind] = evaluate(identity, action, resource, {_LEADING_KEYS: keys}, session).allowed
@@ -132,7 +132,7 @@ def _examine(p: Portability, tenant_id: str, tier: Tier) -> dict[str, Any]:
 
 
 def _requests(
-    tenant_id: str, tier: Tier, arns: Mapping[str, str], others: Mapping[str, Tier]
+    tenant_id: str, arns: Mapping[str, str], others: Mapping[str, Tier]
 ) -> Iterator[tuple[str, str, str, list[str], bool]]:
     """What is tried: a name, action, resource, leading keys, whether it has to be allowed."""
     own = list(shard_ids(tenant_id))

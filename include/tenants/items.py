@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MOST_ITEM_BYTES: Final = 400 * 1024
-"""DynamoDB's limit of an item."""
 _MODULUS: Final = 2**256
 _SETS: Final = {"SS": "S", "NS": "N", "BS": "B"}
 

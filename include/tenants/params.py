@@ -50,8 +50,7 @@ def migration_params() -> dict[str, Any]:
             "budget_seconds",
             "Budget without writes (seconds)",
             "Most that the tenant's writes are kept out at the cutover. If the last changes have not drained by then, writes go on and "
-            "nothing is "
-            "switched.",
+            "nothing is switched.",
         ),
         "approve_within_minutes": _number(
             "approve_within_minutes",
