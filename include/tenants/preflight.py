@@ -193,13 +193,16 @@ def _look_at_shape(p: Portability, migration: Migration) -> Finding:
 def _look_at_users(p: Portability, migration: Migration) -> Finding:
     from include.tenants.identity import identity_obstacles
 
-    faults = identity_obstacles(p, migration)
+    try:
+        faults = identity_obstacles(p, migration)
+    except p.clients.cognito.exceptions.ResourceNotFoundException as error:
+        faults = [str(error)]  # the tenant's row names a pool that is gone
     return Finding(
         "users",
         not faults,
         "nothing that keeps them from moving",
         "; ".join(faults[:5]) or "nothing",
-        "mend the pools, or rename the users",
+        "mend the pools, the tenant's row or the setting that names them, or rename the users",
     )
 
 

@@ -14,6 +14,7 @@ from include.tenants.changes import Direction, arm, replay, replay_turn
 from include.tenants.draining import remove_markers
 from include.tenants.exceptions import (
     ApprovalRefused,
+    BadRequest,
     MigrationConflict,
     NotVerified,
     ProvisioningFailed,
@@ -442,7 +443,7 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
     """Undo a migration: abort it before the switch; after it, move the tenant back with everything it wrote since.
 
     Raises:
-        MigrationConflict: it is over, so there is no way back any more but another migration.
+        BadRequest: it is over, so there is no way back any more but another migration.
     """
     migration = p.store.load(migration_id)
     if migration.state is State.ROLLED_BACK:
@@ -451,7 +452,7 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
         return migration
     if migration.state not in (State.SWITCHED, State.SOAK):
         if migration.outcome:
-            raise MigrationConflict(
+            raise BadRequest(
                 f"migration {migration_id}: expected it to be under way, found it {migration.state}: the replay to the source has ended. "
                 f"Start another migration to {source_tier(migration)}"
             )

@@ -129,8 +129,8 @@ def attach(p: Portability, pool_id: str, function: str) -> None:
 def close_way(p: Portability, migration: Migration, source_pool: str, pool_id: str) -> None:
     """Let nobody else in by the tenant's row; the last one takes the trigger off.
 
-    Cognito has no conditional update: a migration may attach the trigger while this one takes it off. The rows tell, so they are
-    looked at again afterwards.
+    Cognito has no conditional update: a migration may attach the trigger while this one takes it off, or somebody may have died who
+    has taken it off. The rows tell, so they are looked at again afterwards.
     """
     p.clients.dynamodb.delete_item(TableName=MIGRATIONS, Key=_way_key(pool_id, migration.tenant_id))
     cognito, function = p.clients.cognito, setting(p, FUNCTION)
@@ -140,8 +140,8 @@ def close_way(p: Portability, migration: Migration, source_pool: str, pool_id: s
         if triggers.get("UserMigration") == function and not ways(p, pool_id):
             rest = {name: value for name, value in triggers.items() if name != "UserMigration"}
             user_pools.changed_pool(p, pool_id, LambdaConfig=rest)
-            if ways(p, pool_id):
-                attach(p, pool_id, function)
+        if ways(p, pool_id):
+            attach(p, pool_id, function)
     with gone:
         verifier = user_pools.client_named(p, source_pool, _verifier_name(migration.tenant_id))
         if verifier:

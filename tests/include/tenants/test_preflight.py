@@ -58,3 +58,20 @@ def test_a_silo_whose_users_are_in_the_pooled_pool_must_not_begin(p):
     )
     with pytest.raises(PreflightFailed, match="already, although the tenant is a silo's"):
         preflight(p, leaving(p, "pre-2"), silent)
+
+
+def test_a_tenant_whose_user_pool_is_gone_is_told_among_all_else(p):
+    """One try names all there is to mend."""
+    seeded(p.clients, ("pre-3", "Platinum"), items=20, users=True)
+    p.clients.dynamodb.update_item(
+        TableName=TENANTS,
+        Key={"tenantId": {"S": "pre-3"}},
+        UpdateExpression="SET userPoolId = :pool",
+        ExpressionAttributeValues={":pool": {"S": "eu-west-1_gone"}},
+    )
+    told = []
+    with pytest.raises(
+        PreflightFailed, match="users: expected nothing that keeps them from moving, found .*eu-west-1_gone"
+    ):
+        preflight(p, leaving(p, "pre-3"), told.append)
+    assert told[-1].startswith("ok  signing key")

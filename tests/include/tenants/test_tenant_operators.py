@@ -661,6 +661,14 @@ def test_before_the_switch_a_rollback_aborts_and_its_run_is_a_success(p, tenant)
     assert p.store.load(made.migration_id).epoch == aborted.epoch
 
 
+def test_after_the_soak_there_is_no_way_back_and_no_retry_makes_one(p, tenant):
+    made = brought(p, tenant, State.VERIFIED)
+    for state in (State.APPROVED, State.FENCED, State.SWITCHED, State.SOAK, State.COMPLETE):
+        made = p.store.transition(made, state, {}, by="test")
+    with pytest.raises(AirflowFailException, match="replay to the source has ended. Start another migration to Basic"):
+        Run(tenant).do(RollBackOperator, "roll_back")
+
+
 @pytest.mark.parametrize("kind", [RollBackOperator, PlanDeletionOperator])
 def test_a_tenant_in_no_migration_has_nothing_to_undo_or_delete(p, tenant, kind):
     with pytest.raises(AirflowFailException, match=f"expected tenant {tenant} to be in a migration, found it in none"):
