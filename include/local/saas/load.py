@@ -271,6 +271,21 @@ class Load:
         """How many writes have been acknowledged so far."""
         return len(self._seen[tenant_id].writes)
 
+    def wait_for_writes(self, more: int, timeout: float = 60) -> None:
+        """Wait until so many more writes of each tenant have been acknowledged.
+
+        Raises:
+            TimeoutError: there were fewer; or a client has broken off, and `stop` tells why.
+        """
+        wanted = {tenant: self.writes(tenant) + more for tenant in self._tenants}
+        end = time.monotonic() + timeout
+        while late := {tenant: self.writes(tenant) for tenant in wanted if self.writes(tenant) < wanted[tenant]}:
+            if self.broken or time.monotonic() > end:
+                raise TimeoutError(
+                    f"expected {more} more writes of each tenant within {timeout:.0f} s, found {late} in all"
+                )
+            time.sleep(0.005)
+
     def figures(self, tenant_id: str, *, since: float = 0.0, until: float = float("inf")) -> Figures:
         """What a tenant's clients saw between two moments, given in seconds since the epoch."""
         seen = self._seen[tenant_id]

@@ -56,7 +56,7 @@ class Proxy:
         self._changed = threading.Condition()
         self._state = "open"
         self._connections: set[socket.socket] = set()
-        self._done = 0
+        self.done = 0
         self.cuts = 0
         self._server = LocalServer(type("Handler", (_Handler,), {"proxy": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -132,12 +132,12 @@ class Proxy:
             self._changed.wait_for(lambda: self._state != "stalled")
             return self._state == "open" and self.cuts == cuts
 
-    def wait_until_overtaken(self, rule: Rule) -> None:
-        """Wait until enough other requests are done, or the rule's time is over or it was ended."""
+    def wait_until_overtaken(self, rule: Rule, done: int) -> None:
+        """Wait until enough others than these are done, or the rule's time is over or it was ended."""
         with self._changed:
-            enough = self._done + rule.overtaken_by
+            enough = done + rule.overtaken_by
             self._changed.wait_for(
-                lambda: self._done >= enough or rule not in self.rules, rule.delay_seconds or _UPSTREAM_SECONDS
+                lambda: self.done >= enough or rule not in self.rules, rule.delay_seconds or _UPSTREAM_SECONDS
             )
 
     def pass_on(
@@ -155,7 +155,7 @@ class Proxy:
             answer = upstream.getresponse()
             found = answer.status, answer.getheaders(), answer.read()
         with self._changed:
-            self._done += 1
+            self.done += 1
             self._changed.notify_all()
         return found
 
@@ -178,11 +178,12 @@ class _Handler(LocalHandler):
 
     def do_any(self) -> None:
         """Pass on one request, with what befalls it."""
-        cuts, body = self.proxy.cuts, self.read_body()
+        # before it is counted as asked for: what is asked for after that has come later
+        cuts, done, body = self.proxy.cuts, self.proxy.done, self.read_body()
         target = self.headers.get("X-Amz-Target", "")
         rule = self.proxy.rules.take(target.rpartition(".")[2] or self.command, _tables(target, body))
         if rule and not rule.done:
-            self._hold(rule)
+            self._hold(rule, done)
         if (rule and rule.drop == "request") or not self.proxy.flows(cuts):
             return self.hang_up()
         try:
@@ -190,7 +191,7 @@ class _Handler(LocalHandler):
         except (OSError, HTTPException):
             return self.hang_up()
         if rule and rule.done:
-            self._hold(rule)
+            self._hold(rule, done + 1)
         if (rule and rule.drop == "answer") or not self.proxy.flows(cuts):
             return self.hang_up()
         return self._answer(status, headers, answer)
@@ -202,9 +203,9 @@ class _Handler(LocalHandler):
         with contextlib.suppress(OSError):
             super().hang_up()
 
-    def _hold(self, rule: Rule) -> None:
+    def _hold(self, rule: Rule, done: int) -> None:
         if rule.overtaken_by:
-            self.proxy.wait_until_overtaken(rule)
+            self.proxy.wait_until_overtaken(rule, done)
         else:
             self.proxy.rules.delay(rule)
 

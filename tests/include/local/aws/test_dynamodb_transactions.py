@@ -240,9 +240,10 @@ def test_the_fence_keeps_writes_out_while_it_is_closed_and_those_of_an_old_route
             TableName="ServerlessSaaS-TenantDetails", Item={"tenantId": {"S": "acme"}, "tenantName": {"S": "Acme"}}
         )
         assert write(0) == "written"
-        transact(dynamodb, fence.close(tenant, "m-1", until=0))
+        transact(dynamodb, [fence.mark_closed(tenant, "m-1")])
+        fence.close_rows(dynamodb, tenant, "m-1", until=0)
         assert write(0) == (1,)
-        transact(dynamodb, fence.switch(tenant, "m-1", Route(Tier.PLATINUM, "own", "client", "url", "key")))
+        transact(dynamodb, fence.switch(tenant, "m-1", Route(Tier.PLATINUM, "own", "client", "url", "key"), until=0))
         assert write(0) == (1,)
         assert write(1) == "written"
         assert fence.fenced_partitions(dynamodb, "acme") == {}

@@ -18,6 +18,27 @@ def tenant_of(clients, tenant_id) -> Tenant:
     return Tenant.from_item(plain(row))
 
 
+def close(clients, tenant_id, until) -> Tenant:
+    """Close the fence; gives the tenant as it was before."""
+    tenant = tenant_of(clients, tenant_id)
+    transact(clients.dynamodb, [fence.mark_closed(tenant, "m-1")])
+    fence.close_rows(clients.dynamodb, tenant, "m-1", until)
+    return tenant
+
+
+def switch(clients, tenant_id, route, until) -> None:
+    """Let the tenant out of the fence at another place."""
+    transact(clients.dynamodb, fence.switch(tenant_of(clients, tenant_id), "m-1", route, until))
+
+
+def switch_unfenced(clients, tenant_id, route) -> None:
+    """Write the tenant's row, as somebody does who knows of no fence; no partition hears of it."""
+    tenant = tenant_of(clients, tenant_id)
+    transact(clients.dynamodb, [fence.mark_closed(tenant, "m-1")])
+    *_, row = fence.switch(tenant, "m-1", route, until=0)
+    transact(clients.dynamodb, [row])
+
+
 def copy(clients, tenant_id) -> int:
     """Copy what is there at this moment."""
     pairs = [
@@ -35,20 +56,19 @@ def copy(clients, tenant_id) -> int:
     return place_by_batches(clients.dynamodb, pairs)
 
 
-def move_behind_the_fence(clients, tenant_id) -> None:
+def move_behind_the_fence(clients, tenant_id, meanwhile) -> None:
+    """Keep the clients' writes out, copy, switch the route."""
     make_data_tables(clients.dynamodb, tenant_id)
-    tenant = tenant_of(clients, tenant_id)
-    transact(clients.dynamodb, fence.close(tenant, "m-1", time.time() + 120))
+    until = time.time() + 120
+    tenant = close(clients, tenant_id, until)
+    meanwhile()
     copy(clients, tenant_id)
-    route = replace(tenant.route, tier=Tier.PLATINUM)
-    transact(clients.dynamodb, fence.switch(tenant, "m-1", route))
+    switch(clients, tenant_id, replace(tenant.route, tier=Tier.PLATINUM), until)
 
 
 def move_without(clients, tenant_id, meanwhile) -> None:
     """Copy, let clients go on, switch the route."""
     make_data_tables(clients.dynamodb, tenant_id)
-    tenant = tenant_of(clients, tenant_id)
     copy(clients, tenant_id)
     meanwhile()
-    route = replace(tenant.route, tier=Tier.PLATINUM)
-    transact(clients.dynamodb, fence.switch(tenant, "m-1", route, fenced=False))
+    switch_unfenced(clients, tenant_id, replace(tenant_of(clients, tenant_id).route, tier=Tier.PLATINUM))

@@ -104,6 +104,7 @@ def test_a_request_is_overtaken_by_a_later_one(proxy, through, direct):
     proxy.wait_until_asked("PutItem", 1)
     put(through, "a", n={"N": "2"})
     first.join(30)
+    assert not first.is_alive()
     assert direct.scan(TableName="Order-1")["Items"] == [{"pk": {"S": "a"}, "n": {"N": "1"}}]
 
 
@@ -111,6 +112,7 @@ def test_a_request_is_late_but_done_though_its_client_has_given_up(proxy, direct
     proxy.rule("PutItem", delay_seconds=60, times=1)
     with pytest.raises(ReadTimeoutError):
         put(client_at(proxy.url, read_timeout=0.2), "late")
+    proxy.wait_until_asked("PutItem", 1)  # a slow proxy may still have it before it
     put(client_at(proxy.url), "early")
     assert there(direct) == ["early"]
     proxy.clear()

@@ -13,8 +13,8 @@ from include.local.saas.errors import Fenced, Forbidden, NotFound, Refused, Unau
 from include.local.saas.tables import make_data_tables
 from include.tenants import fence
 from include.tenants.keys import MARKER
-from include.tenants.saas import FENCES, TENANTS, Tenant, Tier
-from include.tenants.transactions import plain, transact
+from include.tenants.saas import FENCES, TENANTS, Tier
+from tests.include.local.saas.moving_by_hand import close, switch
 
 PRODUCT, ORDER = "Product", "Order"
 BODY = {"sku": "x/1", "name": "Anvil", "price": Decimal("12.5"), "category": "tools"}
@@ -28,18 +28,10 @@ class Clock:
         return self.now
 
 
-def tenant_of(clients, tenant_id) -> Tenant:
-    row = clients.dynamodb.get_item(TableName=TENANTS, Key={"tenantId": {"S": tenant_id}}, ConsistentRead=True)["Item"]
-    return Tenant.from_item(plain(row))
-
-
-def close(clients, tenant_id, until):
-    transact(clients.dynamodb, fence.close(tenant_of(clients, tenant_id), "m-1", until))
-
-
-def switch(clients, tenant_id, tier=Tier.PLATINUM):
-    tenant = tenant_of(clients, tenant_id)
-    transact(clients.dynamodb, fence.switch(tenant, "m-1", replace(tenant.route, tier=tier)))
+def move(clients, tenant_id, until, tier=Tier.PLATINUM):
+    """Give the tenant another tier, behind a fence."""
+    tenant = close(clients, tenant_id, until)
+    switch(clients, tenant_id, replace(tenant.route, tier=tier), until)
 
 
 def item_in(clients, table_name, key):
@@ -185,8 +177,7 @@ def test_a_fence_whose_time_has_passed_is_broken_by_the_next_write(application, 
 
 def test_a_write_by_an_old_route_lands_where_the_tenant_is_now(application, moving, clients, clock):
     application.put(moving, PRODUCT, f"{moving}-1:before", BODY)
-    close(clients, moving, clock.now + 30)
-    switch(clients, moving)
+    move(clients, moving, clock.now + 30)
     written = application.put(moving, PRODUCT, f"{moving}-1:after", BODY)
     assert written.epoch == 1
     assert item_in(clients, f"Product-{moving}", written.key)
@@ -199,8 +190,7 @@ def test_a_write_that_stalls_past_fence_and_switch_does_not_land_in_the_old_tabl
     def stall():
         if not stalled:
             stalled.append(1)
-            close(clients, moving, clock.now + 30)
-            switch(clients, moving)
+            move(clients, moving, clock.now + 30)
 
     application = Application(clients, clock=clock, stall=stall)
     key = application.put(moving, PRODUCT, f"{moving}-1:late", BODY).key
@@ -214,8 +204,7 @@ def test_without_the_check_the_same_write_is_lost(moving, clients, clock):
     def stall():
         if not stalled:
             stalled.append(1)
-            close(clients, moving, clock.now + 30)
-            switch(clients, moving)
+            move(clients, moving, clock.now + 30)
 
     application = Application(clients, clock=clock, stall=stall, fenced=False)
     key = application.put(moving, PRODUCT, f"{moving}-1:late", BODY).key
@@ -227,8 +216,7 @@ def test_a_route_is_believed_for_its_time_and_a_miss_is_looked_up_where_the_tena
     application, moving, clients, clock
 ):
     key = application.put(moving, PRODUCT, f"{moving}-1:old", {"name": "old"}).key
-    close(clients, moving, clock.now + 30)
-    switch(clients, moving)
+    move(clients, moving, clock.now + 30)
     other = Application(clients, clock=clock)
     other.put(moving, PRODUCT, key, {"name": "new"})
     late = other.put(moving, PRODUCT, f"{moving}-1:new", BODY).key
@@ -241,8 +229,7 @@ def test_a_route_is_believed_for_its_time_and_a_miss_is_looked_up_where_the_tena
 def test_an_old_route_to_a_table_that_is_gone_is_followed(application, clients, clock, new_tenant):
     tenant_id = new_tenant(Tier.PLATINUM)
     application.put(tenant_id, PRODUCT, f"{tenant_id}-1:a", BODY)
-    close(clients, tenant_id, clock.now + 30)
-    switch(clients, tenant_id, Tier.BASIC)
+    move(clients, tenant_id, clock.now + 30, Tier.BASIC)
     for prefix in (PRODUCT, ORDER):
         clients.dynamodb.delete_table(TableName=f"{prefix}-{tenant_id}")
     assert application.list(tenant_id, PRODUCT).epoch == 1

@@ -25,11 +25,9 @@ from include.local.saas.seed import SeedTenant, seed
 from include.local.saas.tables import make_data_tables
 from include.local.saas.tokens import Authorizer
 from include.local.saas.web import Web, make_saas_server
-from include.tenants import fence
 from include.tenants.saas import TENANT_CLAIM, Tier
 from include.tenants.store import MigrationStore
-from include.tenants.transactions import transact
-from tests.include.local.saas.moving_by_hand import tenant_of
+from tests.include.local.saas.moving_by_hand import close, switch_unfenced, tenant_of
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +212,7 @@ def test_an_api_key_that_is_sent_must_be_the_tiers(url, made, clients):
 def test_in_a_fence_the_answer_is_503_with_when_to_come_again(url, made, clients):
     api = made(("web-13", Tier.BASIC))
     key = api.put("web-13", "Product", None, {"name": "a"}).key
-    transact(clients.dynamodb, fence.close(tenant_of(clients, "web-13"), "m-1", time.time() + 60))
+    close(clients, "web-13", time.time() + 60)
     token = sign_in(clients, "web-13", made.passwords["tenant-admin-web-13"])["IdToken"]
     answer = ask(url, f"/pooled/products/{key}", token, "PUT")
     assert answer.status_code == 503
@@ -242,7 +240,7 @@ def moved(clients, tenant_id, url, *, in_migration):
         }
         store.plan(f"m-{tenant_id}", tenant_id, {}, {"identity": identity}, by="test")
     route = replace(silo, api_url=f"{url}/{tenant_id}")
-    transact(clients.dynamodb, fence.switch(tenant, "m-1", route, fenced=False))
+    switch_unfenced(clients, tenant_id, route)
     clients.cognito.admin_create_user(
         UserPoolId=silo.user_pool_id,
         Username=user_names(tenant_id)[0],
@@ -300,9 +298,7 @@ def test_a_load_over_http_is_judged_like_any_other(made, clients, tmp_path):
     api = made(("web-18", Tier.BASIC), ("web-19", Tier.PLATINUM))
     tenants = ["web-18", "web-19"]
     with Load([api], tenants, journal=tmp_path / "journal", pause=0.005) as load:
-        end = time.monotonic() + 60
-        while min(map(load.writes, tenants)) < 30 and not load.broken and time.monotonic() < end:
-            time.sleep(0.01)
+        load.wait_for_writes(30)
     verdict = judge_tables(tmp_path / "journal", clients)
     assert verdict.ok, verdict
     assert verdict.acknowledged >= 60
