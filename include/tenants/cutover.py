@@ -279,6 +279,11 @@ class _Cutover:
             self._p.turns.retire(self.migration.migration_id, name, self._replays),
         ]
 
+    def has_moved(self, migration: Migration) -> bool:
+        """Whether the switch has happened, although its answer was lost."""
+        moved = State.SWITCHED if self.direction is Direction.FORWARD else State.ROLLED_BACK
+        return moved.value in migration.moments
+
     def note(self, p: Portability, *, switched: bool, why_not: str = "") -> dict[str, Any]:
         """The figures of all cutovers of the migration, this one last."""
         figures = CutoverFigures(
@@ -366,11 +371,9 @@ def _opened_after_an_error(p: Portability, work: _Cutover, say: Callable[[str], 
     except BaseException as error:
         migration = p.store.load(work.migration.migration_id)
         why = f"{type(error).__name__}: {error}"
-        moved = State.SWITCHED if work.direction is Direction.FORWARD else State.ROLLED_BACK
         now = p.turns.read(work.turn.migration_id, work.turn.name)
         mine = now is not None and now.token == work.turn.token  # else another try is in the fence, and opens it
-        if mine and moved.value not in migration.moments:
-            _open(p, work, migration, error, why)
+        if mine and not work.has_moved(migration) and _open(p, work, error, why):
             say(f"the fence is open again ({why}); tenant {migration.tenant_id} is where it was")
             remove_markers(p, migration)
             if isinstance(error, MigrationConflict):
@@ -381,8 +384,12 @@ def _opened_after_an_error(p: Portability, work: _Cutover, say: Callable[[str], 
         raise
 
 
-def _open(p: Portability, work: _Cutover, migration: Migration, error: BaseException, why: str) -> None:
-    fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration.migration_id, sleep=p.sleep)
+def _open(p: Portability, work: _Cutover, error: BaseException, why: str) -> bool:
+    """Open the fence; False if the switch has arrived in the last moment after all."""
+    fence.open_rows(p.clients.dynamodb, work.migration.tenant_id, work.migration.migration_id, sleep=p.sleep)
+    migration = p.store.load(work.migration.migration_id)  # from here on none can arrive any more
+    if work.has_moved(migration):
+        return False
     opened = fence.mark_open(p.tenant(migration.tenant_id), migration.migration_id)
     if work.direction is Direction.REVERSE:
         transact(p.clients.dynamodb, [opened, p.turns.check(work.turn)], sleep=p.sleep)
@@ -397,3 +404,4 @@ def _open(p: Portability, work: _Cutover, migration: Migration, error: BaseExcep
             why=why,
             beside=[opened, p.turns.check(work.turn)],
         )
+    return True
