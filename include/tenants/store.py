@@ -226,10 +226,11 @@ class MigrationStore:
         return self.load(row["holder"]["S"]) if row else None
 
     def all(self) -> list[Migration]:
-        """Every migration that there ever was, the newest first. Reads the whole table: for reports."""
+        """Every migration that there ever was, the newest first. Reads the whole table: for what is done seldom."""
         found = []
         pages = self._dynamodb.get_paginator("scan").paginate(
             TableName=MIGRATIONS,
+            ConsistentRead=True,
             FilterExpression="#row = :migration",
             ExpressionAttributeNames={"#row": SORT},
             ExpressionAttributeValues={":migration": {"S": _MIGRATION}},
