@@ -50,7 +50,7 @@ def cut_over(saas: Saas, tenant_id: str, journal: Path) -> list[Cutover]:
             request = MigrationRequest(tenant_id, away_from(p, tenant_id), soak_minutes=0)
             mover, began = Mover(p, f"{tenant_id}-{number}", request), p.clock()
             mover.run()
-            time.sleep(1)
+            load.wait_for_writes(2 * TRAFFIC.writers)  # the first one after the fence ends the gap
             figures = load.figures(tenant_id, since=began, until=p.clock())
             mover.finish()  # also what the caches still point to
             fence = mover.migration.notes["cutovers"][-1]["seconds"]

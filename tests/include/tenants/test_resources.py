@@ -72,8 +72,18 @@ def test_done_again_it_starts_no_second_pipeline(p, tenant):
     assert executions(p) == before
 
 
+def ending_what_runs(p):
+    """The same; what runs in the pipeline is still running when it is first waited for, and ends then."""
+
+    def sleep(seconds):
+        behave(p.clients, seconds="0")
+        p.sleep(seconds)
+
+    return dataclasses.replace(p, sleep=sleep)
+
+
 def test_a_retry_waits_for_the_pipeline_that_runs(p, tenant, monkeypatch):
-    behave(p.clients, seconds="4")
+    behave(p.clients, seconds="600")
     migration = planned(p, tenant)
 
     class Killed(BaseException):
@@ -86,7 +96,7 @@ def test_a_retry_waits_for_the_pipeline_that_runs(p, tenant, monkeypatch):
         provision(dataclasses.replace(p, sleep=killed), migration, silent)
     before = executions(p)
     noted = p.store.load("m-1").notes["pipeline_execution"]
-    provision(p, migration, silent)
+    provision(ending_what_runs(p), migration, silent)
     assert executions(p) == before
     assert p.store.load("m-1").notes["pipeline_execution"] == noted
 
@@ -247,7 +257,7 @@ def test_a_silo_is_not_removed_while_it_holds_items(p, tenant):
 
 
 def test_a_stack_that_is_being_made_is_waited_for_and_removed(p, tenant):
-    behave(p.clients, seconds="3")
+    behave(p.clients, seconds="600")
     migration = planned(p, tenant)
 
     class Killed(BaseException):
@@ -259,7 +269,7 @@ def test_a_stack_that_is_being_made_is_waited_for_and_removed(p, tenant):
     with pytest.raises(Killed):
         provision(dataclasses.replace(p, sleep=killed), migration, silent)
     migration = archived(p, migration, State.ABORTED)
-    assert deprovision(p, migration, Tier.PLATINUM, silent)["deleted"]
+    assert deprovision(ending_what_runs(p), migration, Tier.PLATINUM, silent)["deleted"]
     execution = p.store.load("m-1").notes["pipeline_execution"]
     found = p.clients.codepipeline.get_pipeline_execution(pipelineName=PIPELINE, pipelineExecutionId=execution)
     assert found["pipelineExecution"]["status"] == "Succeeded"
