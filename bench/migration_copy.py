@@ -148,7 +148,7 @@ def verify(p: Portability, moving: Migration) -> None:
     Raises:
         SystemExit: the copy wasn't one.
     """
-    comparison = compare(p, moving, Direction.FORWARD, recheck_seconds=0, say=silent)
+    comparison = compare(p, moving, Direction.FORWARD, say=silent)
     if not comparison.equal or comparison.items != ITEMS:
         raise SystemExit(f"expected {ITEMS} equal items after the copy, found {comparison.summary}")
 

@@ -12,8 +12,9 @@ the migration's report.
 
 #### Triage
 Nobody is locked out while it is red: users who have not moved are still asked for at the old pool.
-- `find_due` is empty and `finish` skipped: no deadline has passed. Run by hand for a tenant: its users have all come over, it is not on the
-  target (before the switch, after a rollback), or no tenant has this id. *Browse* → *Tenant migrations* says which.
+- `find_due` is empty and `finish` skipped: no deadline has passed.
+- `find_due` fails with *found none*: run by hand for a tenant none of whose users is on the way. The message names why that may be;
+  *Browse* → *Tenant migrations* says which.
 - `finish` fails with *expected the import … to succeed*: the message names what Cognito's import job says of it. Mend the users in the old
   pool, clear it.
 - `finish` fails with *expected the users of … to be those of …*: the message names users who are missing in the new pool, or who are not
@@ -24,13 +25,12 @@ Nobody is locked out while it is red: users who have not moved are still asked f
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Param, dag
 
 from include.platform.policy import dag_defaults
 from include.platform.tags import Tag
-from include.tenants.operators import FinishIdentityOperator
+from include.tenants.operators import FindDueOperator, FinishIdentityOperator
 from include.tenants.saas import TENANT_ID
 
 
@@ -53,14 +53,8 @@ from include.tenants.saas import TENANT_ID
     ),
 )
 def finish_tenant_identity() -> None:
-    @task
-    def find_due(params: dict[str, Any] | None = None) -> list[str]:
-        from include.tenants.identity import identities_due
-        from include.tenants.operators import portability
-
-        return identities_due(portability(), (params or {}).get("tenant_id"))
-
-    FinishIdentityOperator.partial(task_id="finish").expand(migration=find_due())
+    find_due = FindDueOperator(task_id="find_due")
+    FinishIdentityOperator.partial(task_id="finish").expand(migration=find_due.output)
 
 
 finish_tenant_identity()

@@ -335,7 +335,7 @@ class AskPersonOperator(QuestionOperator):
             body=f"{{{{ {found}['question'] }}}}",
             options=[PUBLISH, KEEP],
             default=KEEP,
-            reason=f"Why readers may have it: at least {LEAST_REASON} characters, told to every reader. Who publishes without is asked again.",
+            reason=f"Why readers may have it: at least {LEAST_REASON} characters, told to every reader. Who gives none is asked again.",
             reasoned=[PUBLISH],
             answer_within=answer_within,
             **kwargs,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from include.tenants.exceptions import ProvisioningFailed, TurnTaken
 from include.tenants.plan import moves_data, source_tier, target_tier
-from include.tenants.saas import USAGE_PLANS, Route, Tier, stack_name
+from include.tenants.saas import URL_OUTPUT, USAGE_PLANS, Route, Tier, stack_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,9 +187,11 @@ def stage_of(p: Portability, stack: str) -> Stage:
     except ClientError as error:
         raise ProvisioningFailed(f"expected a stack {stack}, found: {error}") from error
     outputs = {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}
-    url = urlsplit(outputs.get("ApiGatewayUrl", ""))
+    url = urlsplit(outputs.get(URL_OUTPUT, ""))
     if not api_id:
-        api_id = outputs.get("ApiGatewayId") or (url.hostname or "").partition(_GATEWAY)[0] * (_GATEWAY in url.netloc)
+        api_id = outputs.get("ApiGatewayId", "")
+    if not api_id and _GATEWAY in url.netloc:
+        api_id = (url.hostname or "").partition(_GATEWAY)[0]
     if not api_id:
         raise ProvisioningFailed(
             f"stack {stack}: expected a REST API among its resources, or its id in the output ApiGatewayId, found "

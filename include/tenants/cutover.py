@@ -9,6 +9,7 @@ dies, the application opens the fence itself once its time is over (`include.ten
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -266,7 +267,7 @@ class _Cutover:
         self._replays = p.turns.take(
             self.migration.migration_id, replay_turn(self.direction), self.owner, seconds=seconds, always=True
         )
-        return compare(p, self.migration, self.direction, recheck_seconds=0, say=self._say)
+        return compare(p, self.migration, self.direction, say=self._say)
 
     def ends(self) -> list[dict[str, Any]]:
         """What stands beside the switch: nobody else has cut over or replayed since the comparison, and nobody replays any more.
@@ -304,9 +305,25 @@ class _Cutover:
         )
 
     def _differs(self, comparison: Comparison) -> NotVerified:
+        self._p.store.note(self.migration.migration_id, {"not_equal": comparison.to_json()})
         return NotVerified(
             f"migration {self.migration.migration_id}: expected both sides to be equal in the fence, found {comparison.summary}; the fence "
-            "is open again, the tenant is where it was, nothing is lost. Did somebody write to the tables without the application?"
+            "is open again, the tenant is where it was, nothing is lost. Did somebody write to the tables without the application? "
+            "The keys are in the report"
+        )
+
+
+def require_time(migration: Migration, seconds: float) -> None:
+    """Look that a comparison that takes ``seconds`` leaves time to drain and to switch.
+
+    Raises:
+        NotVerified: it would need more than half of the budget.
+    """
+    budget = migration.request["budget_seconds"]
+    if seconds > budget / 2:
+        raise NotVerified(
+            f"migration {migration.migration_id}: expected the comparison to need at most half of budget_seconds = {budget:g}, found that "
+            f"it took {seconds:.1f} s; the fence was not closed. Start another migration with budget_seconds = {math.ceil(3 * seconds)}"
         )
 
 
@@ -317,13 +334,7 @@ def _before(p: Portability, migration: Migration, direction: Direction, owner: s
         if quiet > 0:
             say(f"waiting {quiet:.0f} s: so long may a killed task of the copy still be writing")
             p.sleep(quiet)
-        needed = migration.notes["verification"]["comparison"]["seconds"]
-        if needed > migration.request["budget_seconds"] / 2:
-            raise CutoverFailed(
-                f"migration {migration.migration_id}: expected the comparison to need at most half of budget_seconds = "
-                f"{migration.request['budget_seconds']}, found that it took {needed:.1f} s before; the fence was not closed. Give a higher "
-                "budget"
-            )
+        require_time(migration, migration.notes["verification"]["comparison"]["seconds"])
     end = p.clock() + CATCH_UP_SECONDS
     most = migration.request["most_lag_seconds"]
     while True:

@@ -33,6 +33,8 @@ WRITES: Final = (
     *(f"dynamodb:PartiQL{name}" for name in ("Delete", "Insert", "Update")),
 )
 """Every way to write an item; a transaction is denied with any of its elements."""
+DENY: Final = "deny"
+"""Note of a migration: the policy's name, as long as it is there. Whoever looks at the migration sees that somebody has to take it away."""
 STEADY_SECONDS: Final = 10.0
 """For so long no try may have got through."""
 _PAUSE_SECONDS: Final = 0.5
@@ -76,6 +78,7 @@ def put_deny(p: Portability, migration: Migration) -> str:
         PolicyName=name,
         PolicyDocument=json.dumps(deny_policy(migration.tenant_id, tables), separators=(",", ":")),
     )
+    p.store.note(migration.migration_id, {DENY: name})
     return name
 
 
@@ -84,9 +87,12 @@ def remove_deny(p: Portability, migration: Migration) -> bool:
     iam = p.clients.iam
     try:
         iam.delete_role_policy(RoleName=_role(p), PolicyName=_name(migration))
+        there = True
     except iam.exceptions.NoSuchEntityException:
-        return False
-    return True
+        there = False
+    if p.store.load(migration.migration_id).notes.get(DENY):
+        p.store.note(migration.migration_id, {DENY: ""})
+    return there
 
 
 def wait_until_denied(

@@ -166,6 +166,20 @@ def identity_obstacles(p: Portability, migration: Migration) -> list[str]:
     return list(_obstacles(p, migration, list(user_pools.users(p, source_pool, migration.tenant_id))))
 
 
+def require_closed(p: Portability, migration: Migration) -> None:
+    """Look that no user has to be asked for at the old pool any more, before it goes.
+
+    Raises:
+        IdentityIncomplete: the way over is open still.
+    """
+    target_pool = migration.notes.get("identity", {}).get("user_pool_id") or _target_of(p, migration)
+    if target_pool and way(p, target_pool, migration.tenant_id):
+        raise IdentityIncomplete(
+            f"tenant {migration.tenant_id}: expected all users to have come over from {migration.notes['source']['user_pool_id']}, found "
+            "the way still open; run finish_tenant_identity for it first"
+        )
+
+
 def identities_due(p: Portability, tenant_id: str | None = None) -> list[str]:
     """The migrations whose users' time is over, by id: the way is open still, the tenant is on the target, the deadline has passed.
 
@@ -359,11 +373,7 @@ def remove_identity(
         raise IdentityIncomplete(
             f"tenant {tenant_id}: expected its logins to go to {source_pool} or {target_pool}, found {routed}; nothing was removed"
         )
-    if way(p, target_pool, tenant_id):
-        raise IdentityIncomplete(
-            f"tenant {tenant_id}: expected all users to have come over from {source_pool}, found the way still open; run "
-            "finish_tenant_identity first"
-        )
+    require_closed(p, migration)
     if source_pool == target_pool:
         say(f"the users of tenant {tenant_id} are in {target_pool}, which it is routed to: none was removed")
         return 0

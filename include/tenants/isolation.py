@@ -200,8 +200,18 @@ def _others(p: Portability, tenant_id: str) -> dict[str, Tier]:
         TableName=TENANTS, ConsistentRead=True, ProjectionExpression="tenantId, tenantTier"
     )
     rows = [row for page in pages for row in page["Items"]]
-    found = {row["tenantId"]["S"]: Tier(row["tenantTier"]["S"]) for row in rows if "tenantTier" in row}
+    found = {row["tenantId"]["S"]: _tier(row) for row in rows if "tenantTier" in row}
     return {each: found[each] for each in sorted(found) if each != tenant_id}
+
+
+def _tier(row: Mapping[str, Any]) -> Tier:
+    try:
+        return Tier(row["tenantTier"]["S"])
+    except ValueError as error:
+        raise ProvisioningFailed(
+            f"{TENANTS}: expected each tenant in one of {', '.join(Tier)}, found {row['tenantId']['S']} in {row['tenantTier']['S']!r}: its "
+            "items can't be looked for; mend its row"
+        ) from error
 
 
 def _settings(p: Portability) -> dict[str, str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
     from airflow.sdk.types import TaskInstanceKey
 
+    from include.platform.question import Answer
     from include.tenants.changes import Direction
     from include.tenants.portability import Portability
     from include.tenants.store import Migration
@@ -131,6 +132,10 @@ class MigrationOperator(BaseOperator):
             exceptions.EvidenceInvalid,
         ) as error:
             raise AirflowFailException(str(error)) from error
+        except exceptions.MigrationConflict as error:
+            if p.store.load(self.migration).outcome:  # it is over: no retry makes it go on
+                raise AirflowFailException(str(error)) from error
+            raise
         finally:
             self.report(p)
 
@@ -315,7 +320,7 @@ class ReplicateOperator(MigrationOperator):
 
         direction, owner = Direction(self.direction), self.worker(context)
         if direction is Direction.REVERSE:
-            begin_soak(p, self.migration, owner=owner)
+            begin_soak(p, self.migration, owner=owner, say=log.info)
         while True:
             migration = p.store.load(self.migration)
             if not replicates(migration, direction) or self._over(p, migration, direction):
@@ -421,20 +426,9 @@ class RecordApprovalOperator(MigrationOperator):
         """Record it."""
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from include.tenants.exceptions import ApprovalRefused
         from include.tenants.steps import decide
 
-        answer = context["ti"].xcom_pull(task_ids=self.ask_task_id)
-        if not answer:
-            raise ApprovalRefused(
-                f"expected an answer in {self.ask_task_id}, found none (was it marked as success?); clear it to be asked again"
-            )
-        said = read_answer(answer)
-        if said.choice == APPROVE and not said.reasoned:
-            raise ApprovalRefused(
-                f"expected a person and a reason of at least {LEAST_REASON} characters, found {said.by} and {said.reason!r}; nothing was "
-                f"switched. Clear {self.ask_task_id} to be asked again"
-            )
+        said = _answered(context, self.ask_task_id, "nothing was switched")
         why = said.reason or ("nobody has answered in time" if said.by == "nobody" else "no reason was given")
         approved = said.choice == APPROVE
         decide(p, self.migration, approved=approved, by=said.by, why=why, at=int(said.at.timestamp() * 1000))
@@ -556,10 +550,14 @@ class ReportOperator(MigrationOperator):
         from airflow.sdk.exceptions import AirflowFailException
 
         from include.platform.run_page import write_note
-        from include.tenants.report import publish, to_note
+        from include.tenants.report import gather, publish, to_note
         from include.tenants.states import State
 
-        report = publish(p, self.migration)
+        try:
+            report = publish(p, self.migration)
+        except Exception as error:  # what has become of the tenant doesn't depend on it
+            log.warning("the report of %s could not be written: %s", self.migration, error)
+            report = gather(p, self.migration)
         write_note(context, lambda most: to_note(report, most))
         if report["outcome"] is None or (report["outcome"] == State.ABORTED and not report["asked"]):
             raise AirflowFailException(
@@ -611,7 +609,8 @@ class PlanDeletionOperator(TenantOperator):
     def step(self, p: Portability, context: Context) -> None:
         """Look, and prepare the question."""
         from include.tenants.archive import verify_archive
-        from include.tenants.exceptions import PreflightFailed
+        from include.tenants.exceptions import IdentityIncomplete, PreflightFailed
+        from include.tenants.identity import require_closed
         from include.tenants.questions import deletion_question
         from include.tenants.states import State
 
@@ -622,7 +621,12 @@ class PlanDeletionOperator(TenantOperator):
                 "was deleted. Let it end"
             )
         verify_archive(p, migration)
-        question = deletion_question(migration)
+        if migration.outcome is State.COMPLETE:
+            try:
+                require_closed(p, migration)
+            except IdentityIncomplete as error:  # the clean-up would refuse it, after somebody has agreed
+                raise PreflightFailed(f"{error}; nothing was deleted") from error
+        question = deletion_question(p.store.load(self.migration))
         for line in question.splitlines():
             log.info("%s", line)
         context["ti"].xcom_push(key="question", value=question)
@@ -667,26 +671,40 @@ class CleanUpOperator(MigrationOperator):
         """See `include.tenants.clean_up`."""
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from include.tenants.exceptions import ApprovalRefused
         from include.tenants.steps import clean_up
 
-        answer = context["ti"].xcom_pull(task_ids=self.ask_task_id)
-        if not answer:
-            raise ApprovalRefused(
-                f"expected an answer in {self.ask_task_id}, found none; nothing was deleted. Clear it to be asked again"
-            )
-        said = read_answer(answer)
+        said = _answered(context, self.ask_task_id, "nothing was deleted")
         if said.choice != APPROVE:
             raise AirflowSkipException(
                 f"{said.by} has not agreed: {said.reason or 'no reason was given'}; nothing was deleted"
             )
-        if not said.reasoned:
-            raise ApprovalRefused(
-                f"expected a person and a reason of at least {LEAST_REASON} characters, found {said.by} and {said.reason!r}; nothing was "
-                f"deleted. Clear {self.ask_task_id} to be asked again"
-            )
         approval = {"approved": True, "by": said.by, "why": said.reason, "at": int(said.at.timestamp() * 1000)}
         clean_up(p, self.migration, owner=self.worker(context), say=log.info, approval=approval)
+
+
+class FindDueOperator(BaseOperator):
+    """Finds the migrations whose users' time is over; by hand, the one of a tenant, whatever its deadline.
+
+    Raises:
+        AirflowFailException: a tenant was named, and none of its users is on the way.
+    """
+
+    ui_color = MigrationOperator.ui_color
+
+    def execute(self, context: Context) -> list[str]:
+        """Look."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from include.tenants.identity import identities_due
+
+        tenant_id = context["params"].get("tenant_id")
+        due = identities_due(portability(), tenant_id)
+        if tenant_id and not due:
+            raise AirflowFailException(
+                f"expected users of tenant {tenant_id} to be on their way to another user pool, found none: they have all come over, the "
+                "tenant is not on the target (before the switch, after a rollback), or there is no such tenant"
+            )
+        return due
 
 
 class FinishIdentityOperator(MigrationOperator):
@@ -717,9 +735,9 @@ class ReportAllOperator(BaseOperator):
 
         p = portability()
         lines = survey(p, log.info)
-        publish(p, lines)
         for line in to_text(lines).splitlines():
             log.info("%s", line)
+        publish(p, lines)
         concerns = [f"{line.migration_id}: {line.concern}" for line in lines if line.concern]
         going_on = sum(not line.outcome for line in lines)
         write_note(
@@ -729,6 +747,28 @@ class ReportAllOperator(BaseOperator):
         if concerns:
             raise AirflowFailException(f"{len(concerns)} migrations need somebody: {'; '.join(concerns[:10])}")
         return concerns
+
+
+def _answered(context: Context, task_id: str, so_far: str) -> Answer:
+    """What a person has said; an approval always has a person and a reason, whatever was done to the task that asked.
+
+    Raises:
+        ApprovalRefused: there is no answer, or an approval without.
+    """
+    from include.tenants.exceptions import ApprovalRefused
+
+    answer = context["ti"].xcom_pull(task_ids=task_id)
+    if not answer:
+        raise ApprovalRefused(
+            f"expected an answer in {task_id}, found none (was it marked as success?); {so_far}. Clear it to be asked again"
+        )
+    said = read_answer(answer)
+    if said.choice == APPROVE and not said.reasoned:
+        raise ApprovalRefused(
+            f"expected a person and a reason of at least {LEAST_REASON} characters, found {said.by} and {said.reason!r}; {so_far}. Clear "
+            f"{task_id} to be asked again"
+        )
+    return said
 
 
 def _asked_by(context: Context) -> str:

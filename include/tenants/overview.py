@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from include.tenants import fence
 from include.tenants.cutover import reopen
+from include.tenants.deny import DENY
 from include.tenants.exceptions import MigrationConflict, TenantUnknown
 from include.tenants.plan import source_tier, target_tier
 from include.tenants.report import PREFIX, STYLE, duration, moment, next_step, removed_unasked
-from include.tenants.states import State
+from include.tenants.states import State, reached
 from include.tenants.transactions import ConditionFailed, transact
 
 if TYPE_CHECKING:
@@ -156,6 +157,12 @@ def _line(p: Portability, migration: Migration) -> Line:
 
 
 def _concern(migration: Migration, now: float, since: float) -> str:
+    policy = migration.notes.get(DENY)
+    if policy and (migration.outcome or reached(migration.state, State.SWITCHED)):
+        return (
+            f"the tenant's writes are denied still, by the policy {policy} of the application's role: remove_deny "
+            "(include/tenants/deny.py)"
+        )
     late = _late(migration, now, since)
     return f"{late}: {next_step(migration)}" if late else ""
 

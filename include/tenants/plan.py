@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from include.tenants.store import Migration
 
 ITEMS_PER_SECOND: Final = 500
-"""What one copying task writes a second, for the estimate: 20 batches of 25 items."""
+"""What all tasks of a copy write a second, for the estimate: 20 batches of 25 items."""
 _SECONDS_OF_STEPS: Final = {"silo": 600, POOLED: 60}
 """What provisioning takes, for the estimate: a stack of its own, or nothing but looking."""
 

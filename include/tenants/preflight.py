@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from include.tenants.exceptions import BadRequest, PreflightFailed, SchemaDrift
+from include.tenants.exceptions import BadRequest, IdentityIncomplete, PreflightFailed
 from include.tenants.plan import count_items, moves_data, source_tier, target_tier
 from include.tenants.request import STREAM_HOURS
-from include.tenants.saas import DATA_TABLES, PARTITION_KEY, Tier, stack_name
+from include.tenants.saas import DATA_TABLES, PARTITION_KEY, SETTINGS, Tier, stack_name
 from include.tenants.states import State, reached
+from include.tenants.user_ways import FUNCTION, setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,12 +93,15 @@ def _look(p: Portability, migration: Migration) -> Iterator[Finding]:
         yield from _look_at_others(p, migration)
         yield _look_at_shape(p, migration)
         yield _look_at_users(p, migration)
+        if source_tier(migration).silo or target_tier(migration).silo:
+            yield from _look_at_settings(p)
     if moves_data(migration) and source_tier(migration).silo:
         yield _look_at_stack(p, migration)
     if target_tier(migration).silo:
         yield from _look_at_quotas(p)
     yield _look_at_evidence(p)
     yield _look_at_key(p)
+    yield _look_at_report(p, migration)
 
 
 def _look_at_tables(p: Portability, migration: Migration) -> Iterator[Finding]:
@@ -175,12 +179,7 @@ def _read_by(migration: Migration) -> set[str]:
 def _look_at_shape(p: Portability, migration: Migration) -> Finding:
     from include.tenants.drift import find_drift
 
-    try:
-        drift = find_drift(p, migration)
-    except SchemaDrift as error:
-        return Finding(
-            "shape of the items", False, "what the target's model allows", str(error), "mend the items or the model"
-        )
+    drift = find_drift(p, migration)
     return Finding(
         "shape of the items",
         not drift,
@@ -204,6 +203,23 @@ def _look_at_users(p: Portability, migration: Migration) -> Finding:
         "; ".join(faults[:5]) or "nothing",
         "mend the pools, the tenant's row or the setting that names them, or rename the users",
     )
+
+
+def _look_at_settings(p: Portability) -> Iterator[Finding]:
+    """What moving users needs, some of it only when their time is over."""
+    from include.tenants.identity import IMPORT_ROLE
+
+    for name, what in (
+        (FUNCTION, "the ARN of the function"),
+        (IMPORT_ROLE, "the ARN of the role that Cognito logs as"),
+    ):
+        try:
+            found, ok = setting(p, name), True
+        except IdentityIncomplete:
+            found, ok = "none", False
+        yield Finding(
+            f"setting {name}", ok, what, found, f"deploy deploy/tenants/stack.json, and put it into {SETTINGS}"
+        )
 
 
 def _look_at_stack(p: Portability, migration: Migration) -> Finding:
@@ -262,4 +278,22 @@ def _look_at_key(p: Portability) -> Finding:
         "Enabled, SIGN_VERIFY",
         found,
         "deploy deploy/tenants/stack.json",
+    )
+
+
+def _look_at_report(p: Portability, migration: Migration) -> Finding:
+    """By a write: the migration's report, as it is now, is what an operator looks at first."""
+    from include.tenants.report import publish
+
+    try:
+        publish(p, migration.migration_id)
+        found = "one"
+    except Exception as error:
+        found = str(error)
+    return Finding(
+        f"report in {p.config.report_bucket}",
+        found == "one",
+        "one",
+        found,
+        "let the connection aws_tenants write to it (deploy/iam/tenant_portability.json)",
     )

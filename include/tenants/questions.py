@@ -30,20 +30,39 @@ def cutover_question(migration: Migration) -> str:
             f"changes are replayed back for {request['soak_minutes']:g} minutes, so that `rollback_tenant_migration` can undo it.",
             f"*{REFUSE}*: the migration ends, what was copied is removed, the tenant stays where it is. So does silence for "
             f"{request['approve_within_minutes']:g} minutes.",
+            _report(migration),
         ]
     )
 
 
+def _report(migration: Migration) -> str:
+    return f"[Migration report](/tenant-migrations/{migration.migration_id})"
+
+
+def _users_told(migration: Migration) -> list[str]:
+    """Who of its users has to set a password, since they had not signed in before their time was over."""
+    coverage = migration.notes.get("identity_coverage", {})
+    if not coverage.get("users"):
+        return []
+    return [
+        f"Users: {coverage['migrated']:,} of {coverage['users']:,} came over with their passwords, {coverage['imported']:,} were imported "
+        f"and have to set one, {coverage['missing']:,} have yet to come."
+    ]
+
+
 def _left_behind(migration: Migration) -> list[str]:
     """What only the side that is deleted has, if anything has."""
+    lost = migration.notes.get("way_back_lost")
+    told_first = [f"**The way back was lost during the soak**: {lost}"] if lost else []
     comparison = migration.notes.get("after_soak", {})
     counts = {kind: comparison.get(f"{kind}_count", 0) for kind in ("missing", "different", "extra", "foreign")}
     if not any(counts.values()):
-        return []
+        return told_first
     told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
     return [
+        *told_first,
         f"**The sides were not equal at the end of the soak: {told}.** Somebody wrote to the old tables past the application; what they "
-        "wrote is only there and goes with them. The keys of the first are in the report."
+        "wrote is only there and goes with them. The keys of the first are in the report.",
     ]
 
 
@@ -61,6 +80,8 @@ def deletion_question(migration: Migration) -> str:
             f"{migration.outcome}.",
             f"*{APPROVE}* deletes: {'; '.join(what)}. It can't be undone, but by the tables' point-in-time recovery.",
             *_left_behind(migration),
+            *_users_told(migration),
             f"Evidence: `{archive['uri']}`, locked until {archive['locked_until']}. It is verified once more before anything is deleted.",
+            _report(migration),
         ]
     )

@@ -230,14 +230,16 @@ def _replay(p: Portability, migration: Migration) -> dict[str, Any]:
 
 def _verification(notes: Mapping[str, Any]) -> dict[str, Any]:
     """The last comparison, and which one it was."""
-    for name, when in (
+    named = (
         ("after_soak", "after the soak"),
         ("in_fence_back", "in the fence of the rollback"),
         ("in_fence", "in the fence"),
-    ):
-        if name in notes:
-            return _told(notes[name], when)
-    return _told(notes["verification"]["comparison"], "before the cutover") if "verification" in notes else {}
+        ("not_equal", "before the switch"),
+    )
+    compared = [(notes[name], when) for name, when in named if name in notes]
+    if "verification" in notes:
+        compared.append((notes["verification"]["comparison"], "before the cutover"))
+    return _told(*max(compared, key=lambda each: each[0]["at_ms"])) if compared else {}
 
 
 def _told(comparison: Mapping[str, Any], when: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from include.tenants import observability
 from include.tenants.configuration import detach, find_plan, stage_of
 from include.tenants.exceptions import MigrationConflict, ProvisioningFailed
 from include.tenants.plan import source_tier, target_tier
-from include.tenants.saas import DATA_TABLES, PIPELINE, SETTINGS, STACKS, Tier, stack_name
+from include.tenants.saas import DATA_TABLES, PIPELINE, SETTINGS, STACKS, URL_OUTPUT, Tier, stack_name
 from include.tenants.states import State
 from include.tenants.store import hashed
 from include.tenants.tables import expected_keys, facts, harden, unprotect
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from include.tenants.tables import TableFacts
 
 POOLED_URL_SETTING: Final = "apiGatewayUrl-Pooled"
-URL_OUTPUT: Final = "ApiGatewayUrl"
 EXECUTION_NOTE: Final = "pipeline_execution"
 STACK_NOTE: Final = "stack"
 """Note: the silo's stack, and whether the migration has made it."""
@@ -228,13 +227,13 @@ def _by_pipeline(p: Portability, migration: Migration, stack: str, say: Callable
             return found
         if status in _GIVEN_UP or (status == "Succeeded" and _in_vain(p, execution, stack)):
             raise ProvisioningFailed(
-                f"{PIPELINE}: expected execution {execution} to make {stack}, found it {status}: {summary or 'see its log'}; mend it and "
-                "clear this task, which starts another"
+                f"{PIPELINE}: expected execution {execution} to make {stack}, found it {status}: {summary or 'see its log'}; mend it "
+                "before the next try, which starts another, or start another migration"
             )
         if p.clock() > end:
             raise ProvisioningFailed(
                 f"{PIPELINE}: expected {stack} within {p.config.provisioning_minutes:g} minutes, found execution {execution} {status} and "
-                f"{'the stack unfinished' if found is None else 'the stack there'}; clear this task to wait on"
+                f"{'the stack unfinished' if found is None else 'the stack there'}; the next try waits on"
             )
         p.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -281,7 +280,7 @@ def _finished(p: Portability, stack: str) -> dict[str, Any] | None:
         return None
     raise ProvisioningFailed(
         f"stack {stack}: expected it to be complete, found {found['StackStatus']}: {found.get('StackStatusReason', 'see its events')}; "
-        "delete it and clear this task"
+        "delete it before the next try, or start another migration"
     )
 
 

@@ -19,6 +19,7 @@ from include.tenants.exceptions import (
     NotVerified,
     ProvisioningFailed,
     StreamTrimmed,
+    TenantUnknown,
     TurnLost,
     TurnTaken,
 )
@@ -120,7 +121,7 @@ def arm_streams(p: Portability, migration_id: str, *, owner: str, say: Say) -> M
     return p.store.transition(
         migration,
         State.STREAM_ARMED,
-        {"armed": armed, "armed_at": int(p.clock() * 1000), **stream_switch.made(p, migration, streams)},
+        {"armed": armed, **stream_switch.made(p, migration, streams)},
         by=owner,
     )
 
@@ -174,7 +175,7 @@ def finish_copy(p: Portability, migration_id: str, *, owner: str, say: Say) -> M
     if missing:
         raise MigrationConflict(
             f"migration {migration_id}: expected {len(units(migration.tenant_id))} pieces to be copied, found {len(missing)} that are not: "
-            f"{', '.join(missing[:5])}; clear their tasks"
+            f"{', '.join(missing[:5])}; see why their tasks ended, and start another migration"
         )
     notes = {"copied": asdict(figures) | {"quiet_at": quiet_at(p, migration)}}
     say(f"copied {figures.items:,} items ({figures.bytes / 1e6:,.1f} MB) for {figures.read_units:,.0f} read units")
@@ -198,10 +199,14 @@ def replicate(
         say(str(error))
         return None
     if figures.lag_seconds > STREAM_HOURS * 3600 * REPLAY_SHARE:
+        todo = (
+            "this migration ends; start another when fewer changes come, or with more read_units"
+            if direction is Direction.FORWARD
+            else "run rollback_tenant_migration now, or let the way back go: mark replicate_reverse as success and clear complete"
+        )
         raise StreamTrimmed(
             f"migration {migration_id}: expected a lag below {STREAM_HOURS * REPLAY_SHARE:.0f} hours, found "
-            f"{figures.lag_seconds / 3600:.1f}: the stream would forget changes before they are replayed. Roll it back, and start another "
-            "when fewer changes come"
+            f"{figures.lag_seconds / 3600:.1f}: the stream would forget changes before they are replayed; {todo}"
         )
     return figures
 
@@ -217,7 +222,7 @@ def verify(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migrat
     """Compare both sides while the tenant writes; what was changed meanwhile is looked at again behind the replay.
 
     Raises:
-        NotVerified: they differ for good.
+        NotVerified: they differ for good, or comparing them takes too long for the budget: nobody need approve that.
     """
     migration = p.store.load(migration_id)
     if migration.state is State.PROVISIONED and not moves_data(migration):
@@ -227,10 +232,12 @@ def verify(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migrat
     began = p.clock()
     comparison = _compared(p, migration, Direction.FORWARD, owner=owner, say=say)
     if not comparison.equal:
+        p.store.note(migration_id, {"not_equal": comparison.to_json()})
         raise NotVerified(
             f"migration {migration_id}: expected both sides to be equal behind the replay, found {comparison.summary}. Is the target "
             "written to by somebody else? Look at the keys in the report"
         )
+    cutover.require_time(migration, comparison.seconds)
     expires = int((began + p.config.verification_minutes * 60) * 1000)
     say(
         f"verified: {comparison.items:,} items are equal on both sides; good for {p.config.verification_minutes:.0f} minutes"
@@ -245,7 +252,7 @@ def _compared(p: Portability, migration: Migration, direction: Direction, *, own
 
     name = migration.migration_id
     replicate(p, name, direction, owner=owner, seconds=RECHECK_SECONDS, say=say)
-    comparison = compare(p, migration, direction, recheck_seconds=0, say=say)
+    comparison = compare(p, migration, direction, say=say)
     end = p.clock() + RECHECK_SECONDS
     while not comparison.equal and p.clock() < end:
         # whoever is at the replay goes on; if nobody is, this does it
@@ -323,24 +330,31 @@ def _verified_again(p: Portability, migration: Migration, *, owner: str, say: Sa
     return migration
 
 
-def begin_soak(p: Portability, migration_id: str, *, owner: str) -> Migration:
+def begin_soak(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
     """Begin to replay what the tenant writes now back to the source, so that the migration can be rolled back without loss."""
-    from include.tenants.identity import coverage
-
     migration = p.store.load(migration_id)
     if migration.state is not State.SWITCHED or not moves_data(migration):
         return migration
     remove_markers(p, migration)
-    p.store.note(migration_id, {"identity_coverage": coverage(p, migration).to_json()})
+    p.store.note(migration_id, _covered(p, migration, say))
     until = int((p.clock() + migration.request["soak_minutes"] * 60) * 1000)
     return p.store.transition(migration, State.SOAK, {"soak": {"until": until}}, by=owner)
 
 
-def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
-    """End the way back. Both sides are compared once more: what differs now was written to the source behind the application's back."""
+def _covered(p: Portability, migration: Migration, say: Say) -> dict[str, Any]:
+    """How far the users have come, to be noted. Neither the replay back nor the end waits until Cognito can tell."""
     from include.tenants.identity import coverage
 
-    migration = p.store.load(migration_id)
+    try:
+        return {"identity_coverage": coverage(p, migration).to_json()}
+    except Exception as error:  # of Cognito
+        say(f"how many users have come over is not known now: {error}")
+        return {}
+
+
+def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migration:
+    """End the way back. Both sides are compared once more: what differs now was written to the source behind the application's back."""
+    migration = _after_a_rollback(p, p.store.load(migration_id), say)
     if migration.outcome:
         return migration
     if migration.state not in (State.SWITCHED, State.SOAK):
@@ -348,7 +362,7 @@ def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
     notes: dict[str, Any] = {}
     beside = []
     if moves_data(migration):
-        notes["identity_coverage"] = coverage(p, migration).to_json()
+        notes |= _covered(p, migration, say)
         fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration_id, sleep=p.sleep)
         tenant = p.tenant(migration.tenant_id)
         if tenant.fenced_by == migration_id:  # a rollback that has died in its fence
@@ -359,6 +373,22 @@ def complete(p: Portability, migration_id: str, *, owner: str, say: Say) -> Migr
             say(f"written behind the application's back since the switch, and left where it is: {comparison.summary}")
         beside.append(p.turns.retire(migration_id, replay_turn(Direction.REVERSE)))
     return p.store.transition(migration, State.COMPLETE, notes, by=owner, beside=beside)
+
+
+def _after_a_rollback(p: Portability, migration: Migration, say: Say) -> Migration:
+    """Let a rollback that is in its fence come to its end: whoever has asked for it in time gets it."""
+    waited = False
+    while not migration.outcome:
+        until = fence.fenced_until(p.clients.dynamodb, migration.tenant_id, migration.migration_id)
+        left = (until or 0) - p.clock()
+        if left <= 0:
+            break
+        if not waited:
+            say(f"waiting for a rollback that is in its fence, for {left:.0f} s at most")
+        waited = True
+        p.sleep(min(1.0, left))
+        migration = p.store.load(migration.migration_id)
+    return migration
 
 
 def _compared_after_soak(
@@ -372,7 +402,7 @@ def _compared_after_soak(
     except StreamTrimmed as error:
         say(f"the way back is lost, and ends here: {error}")
         notes["way_back_lost"] = str(error)
-        return compare(p, migration, Direction.REVERSE, recheck_seconds=0, say=say)
+        return compare(p, migration, Direction.REVERSE, say=say)
 
 
 def abort(
@@ -411,14 +441,18 @@ def abort(
             f"migration {migration_id}: expected the tenant not to have moved, found {migration.state}; roll it back "
             "(rollback_tenant_migration)"
         )
-    tenant = p.tenant(migration.tenant_id)
     names = [replay_turn(direction) for direction in Direction]
     if moves_data(migration):
         names += [unit.name for unit in units(migration.tenant_id)]
     beside = [p.turns.retire(migration_id, name) for name in names]
     fence.open_rows(p.clients.dynamodb, migration.tenant_id, migration_id, sleep=p.sleep)
-    if tenant.fenced_by == migration_id:
-        beside.append(fence.mark_open(tenant, migration_id))
+    try:
+        tenant = p.tenant(migration.tenant_id)
+    except TenantUnknown:  # somebody has deleted it: the migration is to end all the same
+        say(f"tenant {migration.tenant_id} is there no more")
+    else:
+        if tenant.fenced_by == migration_id:
+            beside.append(fence.mark_open(tenant, migration_id))
     aborted = p.store.transition(
         migration,
         State.ABORTED,
@@ -448,8 +482,8 @@ def roll_back(p: Portability, migration_id: str, *, owner: str, why: str, say: S
     migration = p.store.load(migration_id)
     if migration.state is State.ROLLED_BACK:
         _return_users(p, migration, say)
-    if migration.state in (State.ABORTED, State.ROLLED_BACK):
-        return migration
+    if migration.outcome in (State.ABORTED, State.ROLLED_BACK):
+        return migration  # the tenant is where it was
     if migration.state not in (State.SWITCHED, State.SOAK):
         if migration.outcome:
             raise BadRequest(

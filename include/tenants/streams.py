@@ -528,6 +528,7 @@ class Stream:
 
     def _trimmed(self, expected: str, found: str) -> StreamTrimmed:
         return StreamTrimmed(
-            f"stream of {self._table}: expected {expected}, found {found}. The tenant's changes are not complete any more: end this "
-            "migration (rollback_tenant_migration) and start another"
+            f"stream of {self._table}: expected {expected}, found {found}. The tenant's changes are not complete any more. Before "
+            "the switch: end this migration (rollback_tenant_migration) and start another. After it: the tenant is well where it is, but "
+            "there is no way back; mark replicate_reverse as success and clear complete"
         )

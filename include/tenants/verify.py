@@ -40,7 +40,6 @@ _MOST_KEPT: Final = 5000
 """Differences of a partition that are remembered to be looked at again one by one."""
 _THREADS: Final = 4
 _SAY_SECONDS: Final = 5.0
-_RECHECK_SECONDS: Final = 1.0
 _CONSISTENT_UNIT_BYTES: Final = 4096
 _BATCH_KEYS: Final = 100
 """DynamoDB's limit of a BatchGetItem."""
@@ -203,15 +202,7 @@ class Comparison:
         )
 
 
-def compare(
-    p: Portability,
-    migration: Migration,
-    direction: Direction,
-    *,
-    recheck_seconds: float,
-    say: Callable[[str], None],
-    known: Comparison | None = None,
-) -> Comparison:
+def compare(p: Portability, migration: Migration, direction: Direction, *, say: Callable[[str], None]) -> Comparison:
     """Compare everything.
 
     Outside the fence the source is read no faster than the migration may; inside it as fast as possible.
@@ -220,22 +211,14 @@ def compare(
         p: what it works with.
         migration: whose items.
         direction: which side is the source.
-        recheck_seconds: how long to look again at what differs, while a replay goes on.
         say: is told how far it is.
-        known: an earlier comparison, which tells how much there is to do.
 
     Raises:
         SchemaDrift: forward, items have a shape that the target's model doesn't allow. Nothing bars the way back.
         NotVerified: a table isn't there.
     """
-    began = p.clock()
     work = _Work(p, migration, direction)
-    comparison = work.run(say, known)
-    end = began + recheck_seconds
-    while comparison.mismatches and p.clock() < end:
-        p.sleep(min(_RECHECK_SECONDS, max(end - p.clock(), 0.0)))
-        comparison = recheck(p, migration, direction, comparison)
-        say(f"looked again at what differed: {comparison.summary}")
+    comparison = work.run(say)
     if comparison.drift and direction is Direction.FORWARD:
         raise SchemaDrift(
             f"migration {migration.migration_id}: expected items that the target's model allows, found "
@@ -260,7 +243,7 @@ def recheck(p: Portability, migration: Migration, direction: Direction, comparis
     """
     work = _Work(p, migration, direction)
     if comparison.foreign_count:  # seldom, and to be found anywhere
-        return replace(work.run(lambda text: None, comparison), at_ms=comparison.at_ms)
+        return replace(work.run(lambda text: None), at_ms=comparison.at_ms)
     by_partition: dict[tuple[str, str], list[Mismatch]] = defaultdict(list)
     for each in comparison.mismatches:
         by_partition[each.table, each.shard_id].append(each)
@@ -333,9 +316,8 @@ class _Work:
         self._lock = threading.Lock()
         self._compared = 0
 
-    def run(self, say: Callable[[str], None], known: Comparison | None) -> Comparison:
+    def run(self, say: Callable[[str], None]) -> Comparison:
         began = self._p.clock()
-        about = f" of about {known.items:,}" if known else ""
         with ThreadPoolExecutor(_THREADS, "compare") as pool:
             pieces = [
                 pool.submit(self.partition, prefix, shard_id)
@@ -349,7 +331,7 @@ class _Work:
                     done, waiting = wait(waiting, _SAY_SECONDS)
                     for each in done:
                         each.result()
-                    say(f"{self._compared:,}{about} items compared")
+                    say(f"{self._compared:,} items compared")
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

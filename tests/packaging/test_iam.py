@@ -13,7 +13,7 @@ import pytest
 from include.platform.settings import load_settings
 from tests.packaging.aws_calls import NAMED, operations, scan
 
-NEVER_CALLED_BY_CODE = {"trust.json", "environment.json", "customer-managed-key.json"}
+NEVER_CALLED_BY_CODE = {"trust.json", "environment.json", "customer-managed-key.json", "tenant_tables_key.json"}
 """What IAM, MWAA itself and the services behind the code's calls need."""
 CODE = {"platform.json", "catalog.json"}
 TENANTS = {"tenant_portability.json", "tenant_fence.json"}

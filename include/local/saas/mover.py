@@ -75,7 +75,7 @@ class Mover:
             return self.migration
         self.step("record_approval", self._approve)
         self.step("cut_over", lambda: steps.cut_over(self.p, self.migration_id, owner="cut_over", say=self.say))
-        self.step("begin_soak", lambda: steps.begin_soak(self.p, self.migration_id, owner="soak"))
+        self.step("begin_soak", lambda: steps.begin_soak(self.p, self.migration_id, owner="soak", say=self.say))
         if until is State.SOAK:
             return self.migration
         self.step("replicate_reverse", lambda: self.replicate(Direction.REVERSE))

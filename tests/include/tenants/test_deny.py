@@ -51,8 +51,9 @@ class Application:
 
 
 @pytest.fixture
-def running(p):
-    """With a clock that sleeping moves."""
+def running(p, monkeypatch):
+    """With a clock that sleeping moves, in few and long steps: each round looks at forty places."""
+    monkeypatch.setattr("include.tenants.deny._PAUSE_SECONDS", 2.5)
     now = [1000.0]
 
     def sleep(seconds):
@@ -91,8 +92,10 @@ def test_putting_and_removing_can_be_done_again(p):
     before = len(policies(p))
     assert put_deny(p, migration) == put_deny(p, migration)
     assert len(policies(p)) == before + 1
+    assert p.store.load(migration.migration_id).notes["deny"]
     assert [remove_deny(p, migration), remove_deny(p, migration)] == [True, False]
     assert len(policies(p)) == before
+    assert p.store.load(migration.migration_id).notes["deny"] == ""
 
 
 def test_it_counts_when_nothing_got_through_for_a_while(running):

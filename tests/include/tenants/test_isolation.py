@@ -147,6 +147,14 @@ def test_a_table_that_is_not_there_is_named(portability, tenants):
         check_isolation(portability, migration("acme-2"))
 
 
+def test_a_tenant_in_a_tier_that_nobody_knows_is_named(portability, tenants):
+    """Its items could not be looked for."""
+    key = {"tenantId": {"S": "odd"}}
+    tenants.dynamodb.put_item(TableName=TENANTS, Item={**key, "tenantTier": {"S": "Gold"}})
+    with pytest.raises(ProvisioningFailed, match="Basic, Standard, Premium, Platinum, found odd in 'Gold'"):
+        check_isolation(portability, migration())
+
+
 @pytest.fixture
 def role(tenants):
     """A role with a policy in it and one attached."""

@@ -85,6 +85,20 @@ def test_what_is_removed_unasked_and_what_is_to_be_signed_is_looked_after(p):
     }
 
 
+def test_a_deny_that_somebody_has_put_and_nobody_has_taken_away_is_told(p):
+    """The tenant would be kept out for ever, and nothing of the migration would show it."""
+    for name, state, outcome, policy in (
+        ("moving", State.APPROVED, None, "tenant-fence-1"),
+        ("switched", State.SWITCHED, None, "tenant-fence-2"),
+        ("aborted", State.ABORTED, State.ABORTED, "tenant-fence-3"),
+        ("lifted", State.SOAK, None, ""),
+    ):
+        put_migration(p, name, state, outcome=outcome, deny=policy, soak={"until": int(time.time() * 1000)})
+    told = concerns(p)
+    assert {name for name, concern in told.items() if concern} == {"switched", "aborted"}
+    assert told["aborted"].startswith("the tenant's writes are denied still, by the policy tenant-fence-3")
+
+
 def test_a_person_has_the_time_that_was_asked_for_and_a_soak_its_own(p):
     put_migration(p, "asked", State.VERIFIED)
     put_migration(p, "soaks", State.SOAK, soak={"until": int((time.time() + 2 * HOUR) * 1000)})

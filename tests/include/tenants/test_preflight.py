@@ -71,7 +71,7 @@ def test_a_tenant_whose_user_pool_is_gone_is_told_among_all_else(p):
     )
     told = []
     with pytest.raises(
-        PreflightFailed, match="users: expected nothing that keeps them from moving, found .*eu-west-1_gone"
+        PreflightFailed, match=r"users: expected nothing that keeps them from moving, found .*eu-west-1_gone"
     ):
         preflight(p, leaving(p, "pre-3"), told.append)
-    assert told[-1].startswith("ok  signing key")
+    assert any(line.startswith("ok  signing key") for line in told)

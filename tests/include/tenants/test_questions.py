@@ -71,6 +71,24 @@ def test_what_was_written_past_the_application_and_would_be_lost_is_said_before_
     assert "not equal at the end of the soak: 1,200 missing, 3 different." in told
 
 
+def test_each_question_links_the_report_to_look_at():
+    verification = {"comparison": {"items": 10_250}}
+    for told in (
+        cutover_question(migration(verification=verification)),
+        deletion_question(migration(outcome=State.COMPLETE)),
+    ):
+        assert "[Migration report](/tenant-migrations/m-1)" in told
+
+
+def test_who_has_to_set_a_password_and_that_the_way_back_was_lost_is_said_before_the_deletion():
+    coverage = {"users": 1200, "migrated": 1000, "imported": 199, "missing": 1}
+    told = deletion_question(
+        migration(outcome=State.COMPLETE, identity_coverage=coverage, way_back_lost="stream of Product-acme: too late")
+    )
+    assert "1,000 of 1,200 came over with their passwords, 199 were imported and have to set one, 1 have yet" in told
+    assert "**The way back was lost during the soak**: stream of Product-acme: too late" in told
+
+
 def test_the_answers_are_the_ones_that_are_looked_for():
     """The tasks behind the questions and the demo compare them as texts."""
     assert (APPROVE, REFUSE) == ("Approve", "Refuse")

@@ -25,7 +25,7 @@ from include.local.saas.seed import SeedTenant, seed
 from include.local.saas.tables import make_data_tables
 from include.tenants import fence
 from include.tenants.configuration import usage_plan
-from include.tenants.exceptions import CutoverFailed, MigrationConflict
+from include.tenants.exceptions import MigrationConflict, NotVerified
 from include.tenants.keys import shard_ids
 from include.tenants.operators import (
     AbortOperator,
@@ -38,6 +38,7 @@ from include.tenants.operators import (
     CopyItemsOperator,
     CutOverOperator,
     DiscardTargetOperator,
+    FindDueOperator,
     FinishCopyOperator,
     FinishIdentityOperator,
     PlanDeletionOperator,
@@ -274,13 +275,21 @@ def test_a_tenant_moves_to_its_silo_and_what_it_left_is_deleted_when_a_person_ag
         run.do(DiscardTargetOperator)
     told = run.do(ReportOperator)
     assert (told["outcome"], told["verification"]["equal"]) == ("COMPLETE", True)
-    assert run.do(FinishIdentityOperator, migration=name)["coverage"]["share"] == 1
-
     clean = Run("moves")
+    with pytest.raises(AirflowFailException, match="found the way still open; run finish_tenant_identity"):
+        clean.do(PlanDeletionOperator, "plan")  # before a person is asked
+    assert Run("moves").do(FindDueOperator) == [name]
+    assert run.do(FinishIdentityOperator, migration=name)["coverage"]["share"] == 1
+    with pytest.raises(AirflowFailException, match=r"expected users of tenant moves to be on their way.*found none"):
+        Run("moves").do(FindDueOperator)
+
     assert clean.do(PlanDeletionOperator, "plan") == name
     assert "the tenant's items in the pooled tables" in clean.xcoms["plan", "question"]
     given = {"migration": name, "ask_task_id": "ask"}
-    with pytest.raises(AirflowFailException, match="expected an answer in ask, found none; nothing was deleted"):
+    with pytest.raises(
+        AirflowFailException,
+        match=r"expected an answer in ask, found none \(was it marked as success\?\); nothing was deleted",
+    ):
         clean.do(CleanUpOperator, **given)
     for choice, user, reason, error, words in (
         ("Refuse", MIA, "they may come back", AirflowSkipException, "mia has not agreed: they may come back"),
@@ -538,7 +547,7 @@ def test_a_cutover_over_budget_is_tried_again(p, tenant):
     verification = made.notes["verification"]
     slow = verification | {"comparison": verification["comparison"] | {"seconds": 1000.0}}
     p.store.note(made.migration_id, {"verification": slow})
-    with pytest.raises(CutoverFailed, match=r"found that it took 1000\.0 s before; the fence was not closed"):
+    with pytest.raises(NotVerified, match=r"found that it took 1000\.0 s; the fence was not closed"):
         Run(tenant).of(made).do(CutOverOperator)
 
 
@@ -665,8 +674,25 @@ def test_after_the_soak_there_is_no_way_back_and_no_retry_makes_one(p, tenant):
     made = brought(p, tenant, State.VERIFIED)
     for state in (State.APPROVED, State.FENCED, State.SWITCHED, State.SOAK, State.COMPLETE):
         made = p.store.transition(made, state, {}, by="test")
-    with pytest.raises(AirflowFailException, match="replay to the source has ended. Start another migration to Basic"):
+    with pytest.raises(
+        AirflowFailException, match=r"replay to the source has ended\. Start another migration to Basic"
+    ):
         Run(tenant).do(RollBackOperator, "roll_back")
+
+
+def test_what_is_undone_already_is_not_undone_again_whatever_came_after(p, tenant):
+    made = brought(p, tenant, State.VERIFIED)
+    for state, notes in ((State.ABORTED, {"aborted": {"quiet_at": 0}}), (State.ARCHIVED, {"archive": {}})):
+        made = p.store.transition(made, state, notes, by="test")
+    assert Run(tenant).do(RollBackOperator, "roll_back") == made.migration_id
+    assert p.store.load(made.migration_id).state is State.ARCHIVED
+
+
+def test_a_step_of_a_migration_that_is_over_is_not_tried_again(p, tenant):
+    made = brought(p, tenant, State.COPYING)
+    p.store.transition(made, State.ABORTED, {"aborted": {"quiet_at": 0}}, by="test")
+    with pytest.raises(AirflowFailException, match="ABORTED"):
+        Run(tenant).of(made).do(FinishCopyOperator)
 
 
 @pytest.mark.parametrize("kind", [RollBackOperator, PlanDeletionOperator])
