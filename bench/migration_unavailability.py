@@ -91,7 +91,7 @@ def main() -> None:
         cache_seconds=CACHE_SECONDS,
         items=ITEMS,
         reads=sum(each.figures.reads for each in cutovers),
-        read_p99_s=percentile([each.figures.read_p99 for each in cutovers], 0.5),
+        read_p99_median_s=percentile([each.figures.read_p99 for each in cutovers], 0.5),
         failed_reads=verdict.failed_reads,
         behind_reads=verdict.behind_reads,
         acknowledged=verdict.acknowledged,

@@ -105,7 +105,9 @@ def demo(root: Path) -> str:
         lines.append(
             f"{top['year']} Q{top['quarter']}   {top['rank']:2} {event:32.32} {top['sales']:6} {revenue:12,.2f}"
         )
-    lines += [*_quality(finance["quality"]), *_lineage(finance["lineage"]), *_spark(told["parts"].get("spark"))]
+    parts = told["parts"]
+    lines += [*_quality(finance["quality"]), *_lineage(finance["lineage"])]
+    lines += [*_spark(parts.get("spark")), *_tenants(parts.get("tenants"))]
     lines += [
         "",
         f"ok after {told['seconds']} s, {told['peak_memory_mib']} MiB at most",
@@ -150,6 +152,20 @@ def _spark(told: dict[str, Any] | None) -> list[str]:
         "",
         f"{len(told['jobs'])} Spark jobs through the batch gateway: {', '.join(clusters)}",
         *(f"  {job['submission_id']:47} {job['line']}" for job in told["jobs"]),
+    ]
+
+
+def _tenants(told: dict[str, Any] | None) -> list[str]:
+    """The tenant that moved, and what became of its writes meanwhile."""
+    if told is None:
+        return []
+    lost = told["lost_writes"] + told["stale_writes"]
+    return [
+        "",
+        f"Tenant {told['tenant']} moved from {told['from']} to {told['to']} while its clients wrote: {told['items']:,} items",
+        f"  {lost} of {told['acknowledged_writes']:,} acknowledged writes lost, {told['failed_reads']} reads failed, "
+        f"{told['write_unavailable_seconds']:.2f} s without writes",
+        f"  evidence {told['evidence']}",
     ]
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from include.local.aws.controls import Controls
-from include.local.demo.questions import READING_SECONDS, answer, question_path
+from include.local.demo.questions import READING_SECONDS, answer, asked, asked_again, give
 from include.local.processes import marked_processes
 from include.local.saas.client import HttpApi
 from include.local.saas.clients import clients_at
@@ -64,12 +64,6 @@ def wait(what, come, seconds=240.0):
     return found
 
 
-def unanswered(platform, run_id, task_id):
-    """Whether a question waits for its first answer, or for another."""
-    waits = tasks(platform, run_id, task_id)[0]["state"] == "awaiting_input"
-    return waits and not platform.api.request("GET", question_path(DAG, run_id, task_id))["response_received"]
-
-
 def kill_worker(platform, run_id, task_id):
     """SIGKILL of the process of a running task."""
 
@@ -99,14 +93,14 @@ def test_a_tenant_moves_and_is_moved_back_under_load_while_its_tasks_are_killed(
         name = migration_id(tenant_id, run_id)
         kill_worker(platform, run_id, "copy_items")
         controls.clear()
-        answer(platform.api, DAG, run_id, "approve_cutover", APPROVE, REASON)
+        asked(platform.api, DAG, run_id, "approve_cutover")
         controls.fault("GetRecords", table=f"Product-{tenant_id}|Product-pooled", delay_seconds=2.0)
+        answer(platform.api, DAG, run_id, "approve_cutover", APPROVE, REASON)
         wait("the fence is closed", lambda: p.store.load(name).state is State.FENCED)
         kill_worker(platform, run_id, "cut_over")
         controls.clear()
         before = load.writes(tenant_id)
         wait("the tenant writes again, whatever Airflow does", lambda: load.writes(tenant_id) > before + 3, 60)
-        assert p.tenant(tenant_id).route.tier is Tier.BASIC
         wait("the next try switches", lambda: p.store.load(name).state is State.SOAK, 240)
         load.wait_for_writes(5)  # what is written now has to come back
         undone = platform.runs.run("rollback_tenant_migration", {"tenant_id": tenant_id, "why": WHY})
@@ -121,6 +115,9 @@ def test_a_tenant_moves_and_is_moved_back_under_load_while_its_tasks_are_killed(
     assert (migration.state, migration.outcome) == (State.ARCHIVED, State.ROLLED_BACK)
     assert tasks(platform, undone.run_id, "roll_back", "rollback_tenant_migration")[0]["state"] == "success"
     assert tasks(platform, run_id, "cut_over")[0]["try_number"] >= 2
+    passed = [event.after for event in p.store.events(name) if event.moves]
+    assert passed.count("FENCED") >= 2  # the dead try's fence was opened, and closed anew
+    assert passed.index("SWITCHED") > passed.index("APPROVED", passed.index("FENCED"))
 
 
 def test_what_a_rolled_back_migration_made_is_deleted_after_a_person_has_agreed(platform, p):
@@ -137,9 +134,10 @@ def test_what_a_rolled_back_migration_made_is_deleted_after_a_person_has_agreed(
 
 def test_refused_by_a_person_a_migration_ends_clean_and_its_report_says_who_and_why(platform, p):
     run_id = start(platform, "refused", "acme-2", Tier.PLATINUM)
-    answer(platform.api, DAG, run_id, "approve_cutover", APPROVE, "no reason")
-    wait("it is asked again", lambda: unanswered(platform, run_id, "approve_cutover"), 60)
+    asked(platform.api, DAG, run_id, "approve_cutover")
     time.sleep(READING_SECONDS)
+    give(platform.api, DAG, run_id, "approve_cutover", APPROVE, "no reason")
+    wait("it is asked again", lambda: asked_again(platform.api, DAG, run_id, "approve_cutover"), 120)
     question = answer(platform.api, DAG, run_id, "approve_cutover", REFUSE, "Not before the quarter's end")
     assert "goes from **Standard** to **Platinum**" in question["body"]
     assert question["params"]["reason"]["value"] == ""  # nobody approves with words that they have not written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -48,10 +47,41 @@ def asked(api: AirflowApi, dag_id: str, run_id: str, task_id: str, timeout: floa
 def answer(
     api: AirflowApi, dag_id: str, run_id: str, task_id: str, choice: str, reason: str, timeout: float = 300
 ) -> dict[str, Any]:
-    """Wait for a question, read it, answer it; gives the question."""
+    """Wait for a question, read it, answer it, and again if it is asked again; gives the question.
+
+    Raises:
+        DemoError: it was not asked, or no answer was taken, in time.
+    """
+    deadline = time.monotonic() + timeout
     question = asked(api, dag_id, run_id, task_id, timeout)
-    since = (datetime.now(UTC) - datetime.fromisoformat(question["created_at"])).total_seconds()
-    time.sleep(max(0.0, READING_SECONDS - since))
+    while time.monotonic() < deadline:
+        time.sleep(READING_SECONDS)
+        give(api, dag_id, run_id, task_id, choice, reason)
+        if _taken(api, dag_id, run_id, task_id, deadline):
+            return question
+    raise DemoError(f"{dag_id} {run_id}: expected the answer to {task_id} to be taken, found it asked again and again")
+
+
+def give(api: AirflowApi, dag_id: str, run_id: str, task_id: str, choice: str, reason: str) -> None:
+    """Answer a question, once."""
     body = {"chosen_options": [choice], "params_input": {"reason": reason}}
     api.request("PATCH", question_path(dag_id, run_id, task_id), body)
-    return question
+
+
+def asked_again(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> bool:
+    """Whether a question waits for an answer, although it may have been given one."""
+    path = question_path(dag_id, run_id, task_id)
+    waits = api.request("GET", path.removesuffix("/-1/hitlDetails"))["state"] == "awaiting_input"
+    return waits and not api.request("GET", path)["response_received"]
+
+
+def _taken(api: AirflowApi, dag_id: str, run_id: str, task_id: str, deadline: float) -> bool:
+    """Wait until the task has ended with its answer; False if it asks again."""
+    path = question_path(dag_id, run_id, task_id).removesuffix("/-1/hitlDetails")
+    while time.monotonic() < deadline:
+        if api.request("GET", path)["state"] == "success":
+            return True
+        if asked_again(api, dag_id, run_id, task_id):
+            return False
+        time.sleep(0.5)
+    return False
