@@ -75,3 +75,17 @@ def test_a_tenant_whose_user_pool_is_gone_is_told_among_all_else(p):
     ):
         preflight(p, leaving(p, "pre-3"), told.append)
     assert any(line.startswith("ok  signing key") for line in told)
+
+
+def test_a_quota_that_is_used_up_is_told_before_anything_is_made(p, monkeypatch):
+    monkeypatch.setattr("include.tenants.preflight.TABLES_PER_REGION", 3)
+    monkeypatch.setattr("include.tenants.identity.identity_quota", lambda p: (1000, 1000))
+    seeded(p.clients, ("pre-4", "Basic"), items=20, users=True)
+    request = MigrationRequest("pre-4", Tier.PLATINUM, why="a test")
+    migration = begin(p, "m-pre-4", request, make_plan(p, request), by="test")
+    with pytest.raises(PreflightFailed) as caught:
+        preflight(p, migration, silent)
+    assert "tables in the region: expected room for 2 more below 3, found" in str(caught.value)
+    assert "user pools: expected room for one more below 1000, found 1000; ask AWS for a higher quota" in str(
+        caught.value
+    )
