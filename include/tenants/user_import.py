@@ -1,8 +1,8 @@
 """Users that are made in bulk, without passwords: each sets one by a code that Cognito sends.
 
 Cognito imports them from a CSV file of its own kind (no quotation marks; a comma in a value has a backslash before it), one job of an
-account at a time, users with a verified address only. Whoever can't be told in such a file, or has no verified address, is made one by one;
-an administrator has to give those a password.
+account at a time, users with a verified address only. A job whose file was never sent stays *Created*, and bars none. Whoever can't be
+told in such a file, or has no verified address, is made one by one; an administrator has to give those a password.
 """
 
 from __future__ import annotations
