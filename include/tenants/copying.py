@@ -167,7 +167,6 @@ def copy_unit(
             say(f"{source_table} → {target_table}, partition {unit.shard_id}: {figures.items} items copied")
             if after is None:
                 break
-    p.turns.give_back(hold.turn)
     return figures
 
 
@@ -242,21 +241,21 @@ class _Hold:
         return 0 <= self._p.clock() - self._looked < LOOK_SECONDS
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
-        """Keep how far the work has come.
+        """Keep how far the work has come; once it is done, nobody need keep the turn.
 
         Raises:
             TurnLost: it is somebody else's.
         """
         with self._lock:
-            self._save(checkpoint)
+            self._save(checkpoint, seconds=0.0 if checkpoint["done"] else TURN_SECONDS)
 
-    def _save(self, checkpoint: Mapping[str, Any]) -> None:
+    def _save(self, checkpoint: Mapping[str, Any], seconds: float = TURN_SECONDS) -> None:
         looked = 0.0
 
         def save() -> Turn:
             nonlocal looked
             looked = self._p.clock()
-            return self._p.turns.save(self.turn, checkpoint, seconds=TURN_SECONDS)
+            return self._p.turns.save(self.turn, checkpoint, seconds=seconds)
 
         self.turn = insist(save, clock=self._p.clock, sleep=self._p.sleep)
         self._looked = looked
