@@ -26,7 +26,7 @@ from include.tenants.exceptions import MigrationConflict, TurnLost
 from include.tenants.items import digest, size
 from include.tenants.keys import MARKER, owner_of
 from include.tenants.saas import DATA_TABLES
-from include.tenants.streams import MOST_LAG_SECONDS, TIP_PAGES, Position, Record, ShardPosition, Stream, arm
+from include.tenants.streams import TIP_PAGES, Position, Record, ShardPosition, Stream, arm
 from include.tenants.throttle import insist
 from include.tenants.transactions import MOST_ELEMENTS, ConditionFailed, in_pieces, new_token, transact
 
@@ -115,11 +115,6 @@ class ReplayFigures:
         if self.speed is None:
             return None
         return self.lag_seconds / (self.speed - 1) if self.speed > 1 else math.inf
-
-    @property
-    def left_seconds(self) -> float:
-        """How long until the stream may forget what wasn't read yet, if nothing more is read."""
-        return MOST_LAG_SECONDS - self.lag_seconds
 
 
 @dataclass

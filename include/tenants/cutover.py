@@ -109,7 +109,9 @@ def cut_over(
     state = migration.notes["fence"]
     work = _Cutover(p, migration, Direction.FORWARD, turn, say, state["closed_at"], state["until"])
     with _opened_after_an_error(p, work, say):
-        fence.close_rows(p.clients.dynamodb, tenant, migration.migration_id, state["until"], sleep=p.sleep)
+        fence.close_rows(
+            p.clients.dynamodb, tenant, migration.migration_id, state["until"], sleep=p.sleep, clock=p.clock
+        )
         comparison = work.prove_equal()
         switched = p.store.transition(
             migration,
@@ -164,7 +166,7 @@ def roll_back(
         ) from error
     work = _Cutover(p, migration, Direction.REVERSE, turn, say, int(closed * 1000), until)
     with _opened_after_an_error(p, work, say):
-        fence.close_rows(p.clients.dynamodb, tenant, migration.migration_id, until, sleep=p.sleep)
+        fence.close_rows(p.clients.dynamodb, tenant, migration.migration_id, until, sleep=p.sleep, clock=p.clock)
         comparison = work.prove_equal()
         done = p.store.transition(
             migration,

@@ -90,8 +90,12 @@ def close_rows(
     until: float,
     *,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.time,
 ) -> None:
     """Close the fence, one partition after the other: all are closed when it returns. Closed again, it lasts until the new time.
+
+    A fence of another migration whose time is over gives way, as it does to the application: its migration has died, and nobody writes to
+    the partition, else it would be open.
 
     Not in one transaction: each row is in a transaction of every write of its partition, and one that meets any of ten busy rows would
     hardly ever come through.
@@ -102,6 +106,7 @@ def close_rows(
         migration_id: whose fence it is.
         until: when the application may break it, in seconds since the epoch.
         sleep: waits.
+        clock: seconds since the epoch.
 
     Raises:
         MigrationConflict: another migration's fence is there, or the tenant has moved since; what this one had closed is open again.
@@ -119,8 +124,9 @@ def close_rows(
                 dynamodb,
                 shard_id,
                 f"SET {FENCED_BY} = :by, {FENCED_UNTIL} = :until, {EPOCH} = :epoch, tenantId = :tenant",
-                f"(attribute_not_exists({FENCED_BY}) OR {FENCED_BY} = :by) AND (attribute_not_exists({EPOCH}) OR {EPOCH} = :epoch)",
-                values,
+                f"(attribute_not_exists({FENCED_BY}) OR {FENCED_BY} = :by OR {FENCED_UNTIL} < :now) AND "
+                f"(attribute_not_exists({EPOCH}) OR {EPOCH} = :epoch)",
+                {**values, ":now": _milliseconds(clock())},
                 sleep,
             )
     except BaseException as error:

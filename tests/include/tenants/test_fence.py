@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from include.local.aws.controls import Controls
@@ -129,11 +131,21 @@ def test_a_route_that_has_changed_meanwhile_can_not_be_fenced_or_switched(tenant
 
 def test_what_could_be_closed_of_a_fence_that_could_not_is_open_again(tenant, portability):
     dynamodb = portability.clients.dynamodb
-    row = {PARTITION_KEY: {"S": "acme-7"}, "fencedBy": {"S": "m0"}, "fencedUntil": {"N": "1"}}
+    later = str(int((time.time() + 60) * 1000))
+    row = {PARTITION_KEY: {"S": "acme-7"}, "fencedBy": {"S": "m0"}, "fencedUntil": {"N": later}}
     dynamodb.put_item(TableName=FENCES, Item=row)
     with pytest.raises(MigrationConflict):
         fence.close_rows(dynamodb, tenant, "m1", UNTIL)
     assert fence.fenced_partitions(dynamodb, "acme") == {"acme-7": "m0"}
+
+
+def test_a_fence_that_a_dead_migration_has_left_where_nobody_writes_gives_way(tenant, portability):
+    """The application would have opened it at the next write."""
+    dynamodb = portability.clients.dynamodb
+    row = {PARTITION_KEY: {"S": "acme-7"}, "fencedBy": {"S": "m0"}, "fencedUntil": {"N": "1"}}
+    dynamodb.put_item(TableName=FENCES, Item=row)
+    fence.close_rows(dynamodb, tenant, "m1", UNTIL)
+    assert set(fence.fenced_partitions(dynamodb, "acme").values()) == {"m1"}
 
 
 @pytest.mark.parametrize("fault", [{"code": "InternalServerError"}, {"drop": "answer"}])
