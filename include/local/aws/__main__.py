@@ -11,6 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from include.local.aws.in_process import serve_in_process
 from include.local.aws.server import make_aws_server, make_buckets
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.processes import PortTakenError
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PortTakenError as error:
         print(error, file=sys.stderr)
         return 1
+    serve_in_process(server.app)
     stop = told_to_stop()
     make_buckets(options.bucket)
     if options.saas_items is not None:

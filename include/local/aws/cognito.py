@@ -30,7 +30,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from include.local.aws import user_import
-from include.local.aws.in_process import REGION, STARTING, serve_in_process
+from include.local.aws.in_process import REGION, STARTING
 from include.local.aws.wrapping import replace, wrap
 from include.tenants import user_migration
 
@@ -68,7 +68,6 @@ class WithTriggers:
 
     def __init__(self, application: OneAtATime) -> None:
         self._application = application
-        serve_in_process(self)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

@@ -29,7 +29,7 @@ class _Body(io.BytesIO):
 
 
 def serve_in_process(application: WSGIApplication) -> None:
-    """From now on ``boto3.client(...)`` of this process talks to the application."""
+    """From now on ``boto3.client(...)`` of this process talks to the application: for a process that is the stand-in and nothing else."""
     import boto3
     from botocore.awsrequest import AWSResponse
     from werkzeug.test import EnvironBuilder, run_wsgi_app
