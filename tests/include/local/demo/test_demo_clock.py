@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from include.local.demo.quality import BUILD, STEPS_SECONDS, wait_for_the_clock
+from include.local.demo.quality import BUILD, LATE_SECONDS, STEPS_SECONDS, wait_for_the_clock
 
 HOUR = 3600.0
 
@@ -34,7 +34,7 @@ class Runs:
             self.look += 1
 
 
-@pytest.mark.parametrize("seconds", [STEPS_SECONDS + 5, HOUR, None, -1.0])
+@pytest.mark.parametrize("seconds", [STEPS_SECONDS + 5, HOUR, None, -LATE_SECONDS - 5])
 def test_nothing_is_waited_for_where_no_build_is_near(seconds):
     runs = Runs((seconds, ["success", "failed"]))
     wait_for_the_clock(runs)
@@ -44,7 +44,11 @@ def test_nothing_is_waited_for_where_no_build_is_near(seconds):
 def test_a_build_that_is_due_is_let_pass_and_end(capsys):
     done = ["success"]
     runs = Runs(
-        (30.0, done), (0.5, done), (HOUR, [*done, "queued"]), (HOUR, [*done, "running"]), (HOUR, [*done, "success"])
+        (30.0, done),
+        (-0.5, done),  # the scheduler has not made it yet
+        (HOUR, [*done, "queued"]),
+        (HOUR, [*done, "running"]),
+        (HOUR, [*done, "success"]),
     )
     wait_for_the_clock(runs)
     assert runs.look == 4
