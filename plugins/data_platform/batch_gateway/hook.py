@@ -241,12 +241,12 @@ def gather_evidence(config: GatewayConfig, submission_id: str, seconds: float = 
         with GatewayClient(limited, Patience(attempts=1)) as client:
             return client.run(protocol.describe(submission_id))[:DESCRIBE_CHARACTERS]
 
-    read = bytearray()
+    log_read = bytearray()
 
     def tail() -> str:
         with GatewayClient(limited, Patience(attempts=1)) as client:
-            follow_log(client, submission_id, read, max_bytes=TAIL_BYTES, seconds=min(TAIL_SECONDS, seconds / 2))
-        return _log_text(read)
+            follow_log(client, submission_id, log_read, max_bytes=TAIL_BYTES, seconds=min(TAIL_SECONDS, seconds / 2))
+        return _log_text(log_read)
 
     executor = ThreadPoolExecutor(2, thread_name_prefix="batch-gateway-evidence")
     asked = [executor.submit(describe), executor.submit(tail)]
@@ -257,9 +257,9 @@ def gather_evidence(config: GatewayConfig, submission_id: str, seconds: float = 
         try:
             told.append(answer.result(timeout=0))
         except TimeoutError:
-            # of a log whose next line is awaited, what has come is known
-            come = _log_text(bytes(read)) if answer is asked[1] else ""
-            told.append(come or f"(not told: no answer in {seconds:.1f} s)")
+            # of a log whose next line is awaited, what was read so far is known
+            so_far = _log_text(bytes(log_read)) if answer is asked[1] else ""
+            told.append(so_far or f"(not told: no answer in {seconds:.1f} s)")
         except BatchGatewayError as error:
             told.append(f"(not told: {error})")
     return Evidence(told[0], tuple(told[1].splitlines()[-LOG_TAIL_LINES:]))
