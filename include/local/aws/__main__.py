@@ -11,7 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from include.local.aws.in_process import serve_in_process
+from include.local.aws.in_process import serving_in_process
 from include.local.aws.server import make_aws_server, make_buckets
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.processes import PortTakenError
@@ -41,18 +41,19 @@ def main(arguments: list[str] | None = None) -> int:
     except PortTakenError as error:
         print(error, file=sys.stderr)
         return 1
-    serve_in_process(server.app)
+    url = f"http://{options.host}:{server.server_port}"
     stop = told_to_stop()
-    make_buckets(options.bucket)
-    if options.saas_items is not None:
-        from include.local.saas.preload import preload
+    with serving_in_process(server.app, url):
+        make_buckets(options.bucket)
+        if options.saas_items is not None:
+            from include.local.saas.preload import preload
 
-        preload(options.saas_items, options.saas_url, options.home)
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    print(f"ready on http://{options.host}:{server.server_port}", flush=True)
-    stop.wait()
-    server.shutdown()
-    server.server_close()
+            preload(options.saas_items, options.saas_url, options.home)
+        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+        print(f"ready on {url}", flush=True)
+        stop.wait()
+        server.shutdown()
+        server.server_close()
     return 0
 
 

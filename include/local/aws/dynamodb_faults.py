@@ -24,6 +24,7 @@ from moto.dynamodb.models import dynamodb_backends
 from include.local.aws.clock import CLOCK
 from include.local.aws.dynamodb_streams import Behaviour, behaviours, stream_of
 from include.local.aws.faults import Fault, Faults, tables_of
+from include.local.aws.in_process import DROPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -230,4 +231,4 @@ def _hang_up(environ: WSGIEnvironment, start_response: StartResponse) -> Iterabl
     connection = environ.get("werkzeug.socket")
     if connection is not None:
         connection.shutdown(socket.SHUT_RDWR)
-    return _answer(start_response, "500 Dropped", [("Content-Length", "0")], b"")
+    return _answer(start_response, DROPPED, [("Content-Length", "0")], b"")

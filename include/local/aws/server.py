@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -32,6 +32,22 @@ from include.local.processes import PortTakenError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class _Dispatcher(DomainDispatcherApplication):
+    """Finds a service's application; moto looks through its own folder for it at each request, here once per service."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._backends: dict[str, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """The service that answers to a host's name."""
+        if host is None:
+            return None
+        if host not in self._backends:
+            self._backends[host] = super().get_backend_for_host(host)
+        return self._backends[host]
 
 
 class OneAtATime:
@@ -76,7 +92,7 @@ def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
         pipeline,
     ):
         extension.install()
-    one_at_a_time = OneAtATime(DomainDispatcherApplication(create_backend_app))
+    one_at_a_time = OneAtATime(_Dispatcher())
     application = WithFaults(cognito.WithTriggers(one_at_a_time), one_at_a_time.lock)
     try:
         return make_server(host, port, application, threaded=True, request_handler=_QuietHandler)

@@ -1,6 +1,7 @@
-"""An AWS stand-in of one's own, for tests: a process beside the caller, on a free port, gone afterwards.
+"""An AWS stand-in of one's own, for tests, on a free port, gone afterwards.
 
-A process and not a thread, because moto keeps its state once per process: two servers in one would share buckets.
+It is a process beside the caller or, three times as fast, part of the caller. Moto keeps its state once per process: two servers in one
+would share buckets, so there is one at a time.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -44,3 +46,33 @@ def trial_aws(buckets: Iterable[str] = (), *, saas_items: int | None = None, hom
                 yield ready.removeprefix("ready on ").strip()
             finally:
                 process.terminate()
+
+
+@contextmanager
+def trial_aws_in_process(buckets: Iterable[str] = ()) -> Iterator[str]:
+    """Serve AWS from this process and yield the endpoint's URL; clients of `clients_at` need no socket.
+
+    What a client does when it waits too long for an answer can't be tried so.
+
+    Raises:
+        RuntimeError: this process serves one already.
+    """
+    from moto.moto_api._internal import moto_api_backend
+
+    from include.local.aws.clock import CLOCK
+    from include.local.aws.in_process import serving_in_process
+    from include.local.aws.server import make_aws_server, make_buckets
+
+    server = make_aws_server()
+    url = f"http://127.0.0.1:{server.server_port}"
+    with serving_in_process(server.app, url):
+        moto_api_backend.reset()
+        CLOCK.reset()
+        make_buckets(buckets)
+        thread = threading.Thread(target=server.serve_forever, name="aws", daemon=True)
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.shutdown()
+            server.server_close()

@@ -6,6 +6,7 @@ import threading
 from functools import cache
 from typing import Any, Final
 
+from include.local.aws.in_process import shortcut
 from include.tenants.clients import Clients
 
 REGION: Final = "us-east-1"
@@ -14,11 +15,11 @@ _MAKING: Final = threading.Lock()
 
 
 def clients_at(endpoint_url: str) -> Clients:
-    """Clients of the stand-in that listens there; any credentials do."""
+    """Clients of the stand-in that listens there; any credentials do. They need no socket if it is of this process."""
 
     def make(service: str, config: Any) -> Any:
         with _MAKING:
-            return _session().client(service, endpoint_url=endpoint_url, config=config)
+            return shortcut(_session().client(service, endpoint_url=endpoint_url, config=config), endpoint_url)
 
     return Clients(make)
 

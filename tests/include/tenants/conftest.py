@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.local.aws.trial import trial_aws
+from include.local.aws.trial import trial_aws_in_process
 from include.local.saas.clients import clients_at
 from include.local.saas.tables import make_data_tables, make_shared_tables
 from include.tenants.portability import Portability, PortabilityConfig
@@ -22,14 +22,14 @@ REPORTS = "data-platform"
 EVIDENCE = "data-platform-evidence"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws() -> Iterator[str]:
     """URL of an AWS stand-in."""
-    with trial_aws([REPORTS]) as url:
+    with trial_aws_in_process([REPORTS]) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clients(aws) -> Clients:
     return clients_at(aws)
 

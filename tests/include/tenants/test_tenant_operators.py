@@ -18,7 +18,7 @@ from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, GetXCom, X
 from airflow.sdk.types import TaskInstanceKey
 
 from data_platform.tenants.triggers import ChangesTrigger
-from include.local.aws.trial import trial_aws
+from include.local.aws.trial import trial_aws_in_process
 from include.local.saas.clients import clients_at
 from include.local.saas.kills import Killed, KillSwitch, killable
 from include.local.saas.seed import SeedTenant, seed
@@ -85,7 +85,7 @@ def service_models_read_once():
 
 @pytest.fixture(scope="module")
 def url():
-    with trial_aws([REPORTS]) as url:
+    with trial_aws_in_process([REPORTS]) as url:
         yield url
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from include.local.aws.controls import Controls
-from include.local.aws.trial import trial_aws
+from include.local.aws.trial import trial_aws_in_process
 from include.local.saas.clients import clients_at
 from include.local.saas.seed import SeedTenant, seed
 from include.tenants.portability import Portability
@@ -19,7 +19,7 @@ from tests.include.tenants.whole.trial import CONFIG, ITEMS, NEIGHBOUR
 
 @pytest.fixture(scope="module")
 def url():
-    with trial_aws(["data-platform"]) as url:
+    with trial_aws_in_process(["data-platform"]) as url:
         yield url
 
 
