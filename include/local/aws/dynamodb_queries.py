@@ -107,10 +107,10 @@ def _in_order(table: Any, hash_key: DynamoType, after: Mapping[str, Any] | None,
 
 
 def _page(
-    table: Any, items: Iterable[Item], comparison: str | None, operands: list[DynamoType], limit: int | None
+    table: Any, items: Iterable[Any], comparison: str | None, operands: list[DynamoType], limit: int | None
 ) -> tuple[list[Item], int, Any]:
     """The first items whose sort key is wanted, as many as a page takes, their number, and the last one's key if any may follow."""
-    page: list[Item] = []
+    page: list[Any] = []
     size = 0
     for item in items:
         more = item.size()

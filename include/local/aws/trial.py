@@ -57,7 +57,7 @@ def trial_aws_in_process(buckets: Iterable[str] = ()) -> Iterator[str]:
     Raises:
         RuntimeError: this process serves one already.
     """
-    from moto.moto_api._internal import moto_api_backend
+    from moto.moto_api._internal.models import moto_api_backend
 
     from include.local.aws.clock import CLOCK
     from include.local.aws.in_process import serving_in_process

@@ -128,9 +128,9 @@ def test_a_fence_whose_migration_has_died_is_opened_by_the_application_and_what_
     assert found["Item"]["sku"] == {"S": "s"}
 
 
-def test_over_budget_the_fence_opens_by_itself_and_the_next_try_switches(hasty, fresh, controls):
+def test_over_budget_the_fence_opens_by_itself_and_the_next_try_switches(p, hasty, fresh, controls):
     tenant_id = next(fresh)
-    moving = mover(hasty, tenant_id)
+    moving = mover(p, tenant_id)
     moving.run(until=State.VERIFIED)
     moving.step("record_approval", moving._approve)
     for table in ("Product-pooled", "Order-pooled"):
@@ -146,10 +146,10 @@ def test_over_budget_the_fence_opens_by_itself_and_the_next_try_switches(hasty, 
     assert steps.cut_over(hasty, moving.migration_id, owner="cut_over", say=lambda text: None).state is State.SWITCHED
 
 
-def test_what_is_written_past_the_application_inside_the_fence_is_found_and_nothing_is_switched(hasty, fresh):
+def test_what_is_written_past_the_application_inside_the_fence_is_found_and_nothing_is_switched(p, hasty, fresh):
     """A write to the target that no replay explains: the comparison decides."""
     tenant_id = next(fresh)
-    moving = mover(hasty, tenant_id)
+    moving = mover(p, tenant_id)
     moving.run(until=State.VERIFIED)
     moving.step("record_approval", moving._approve)
     write(hasty, tenant_id, "intruder", tables=tenant_id)
