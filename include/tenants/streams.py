@@ -119,23 +119,19 @@ class Record:
 
     Attributes:
         table: where.
-        shard: of the stream.
         sequence_number: grows from change to change of an item.
         kind: INSERT, MODIFY or REMOVE.
         key: the item's keys, as DynamoDB's JSON.
         new_image: the item afterwards; None if it is gone.
         at: when, in seconds since the epoch, rounded down to a second.
-        event_id: of the record.
     """
 
     table: str
-    shard: str
     sequence_number: str
     kind: str
     key: Mapping[str, Any]
     new_image: Mapping[str, Any] | None
     at: float
-    event_id: str
 
     @property
     def number(self) -> int:
@@ -211,6 +207,7 @@ def _enable(p: Portability, table_name: str) -> None:
 def _beginning(
     p: Portability, stream: Mapping[str, Any], shards: list[Mapping[str, Any]], margin_seconds: float
 ) -> Position:
+    """Where reading begins: at each shard that has no children yet; the others count as read, since the copy sees what came by them."""
     armed = p.clock()
     date = stream["date"]
     since = min(armed, date) - margin_seconds if date is not None else 0.0
@@ -367,7 +364,7 @@ class Stream:
         asked = self._p.clock()
         answer = self._get_records(shard, min(most, MOST_RECORDS))
         shard.iterator = answer.get("NextShardIterator")
-        found = sorted((self._record(shard, raw) for raw in answer["Records"]), key=lambda record: record.number)
+        found = sorted((self._record(raw) for raw in answer["Records"]), key=lambda record: record.number)
         records = []
         for record in found:
             if shard.after and record.number < int(shard.after):
@@ -387,17 +384,15 @@ class Stream:
             shard.ended, shard.listings = asked, 0
         return records
 
-    def _record(self, shard: _Shard, raw: Mapping[str, Any]) -> Record:
+    def _record(self, raw: Mapping[str, Any]) -> Record:
         change = raw["dynamodb"]
         return Record(
             self._table,
-            shard.shard_id,
             change["SequenceNumber"],
             raw["eventName"],
             change["Keys"],
             change.get("NewImage"),
             change["ApproximateCreationDateTime"].timestamp(),
-            raw["eventID"],
         )
 
     def _get_records(self, shard: _Shard, most: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -32,19 +31,6 @@ _AGAIN: Final = THROTTLED | {
 _LEAST_SHARE: Final = 1 / 32
 _RECOVERY_SECONDS: Final = 40
 """How long the rate takes from nothing back to full: slowly, so that it doesn't swing."""
-
-
-@dataclass(frozen=True)
-class ThrottleFigures:
-    """What a bucket did.
-
-    Attributes:
-        waited: seconds that readers waited for it.
-        throttled: how often AWS refused all the same.
-    """
-
-    waited: float
-    throttled: int
 
 
 class Bucket:
@@ -74,7 +60,6 @@ class Bucket:
         self._saved = units_per_second  # a second's worth may be taken at once
         self._seen = clock()
         self._waited = 0.0
-        self._throttled = 0
 
     @property
     def rate(self) -> float:
@@ -107,12 +92,12 @@ class Bucket:
             self._refill()
             self._rate = max(self._rate / 2, self._most * _LEAST_SHARE)
             self._saved = min(self._saved, 0)
-            self._throttled += 1
 
-    def figures(self) -> ThrottleFigures:
-        """What it did so far."""
+    @property
+    def waited(self) -> float:
+        """Seconds that readers waited for it so far."""
         with self._lock:
-            return ThrottleFigures(self._waited, self._throttled)
+            return self._waited
 
     def _refill(self) -> None:
         now = self._clock()

@@ -336,7 +336,7 @@ class _Work:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         comparison = _comparison((piece.result() for piece in pieces), *scan.result())
-        held_up = self._bucket.figures().waited / _THREADS if self._bucket else 0.0
+        held_up = self._bucket.waited / _THREADS if self._bucket else 0.0
         return replace(comparison, at_ms=int(began * 1000), seconds=max(self._p.clock() - began - held_up, 0.0))
 
     def partition(self, prefix: str, shard_id: str) -> _Found:
