@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from bench.__main__ import BENCHMARKS as RUN
-from include.local.docs import BENCHMARKS, HELD, replace_part
+from include.local.docs import BENCHMARKS, HELD, benchmarks, replace_part
 
 
 @pytest.mark.parametrize("name", sorted(HELD))
@@ -18,7 +19,26 @@ def test_a_generated_part_is_fresh(project_root, name):
 
 
 def test_readme_shows_every_benchmark():
-    assert {f"build/bench/{name}.json" for name in RUN} == set(BENCHMARKS)
+    assert set(RUN) == set(BENCHMARKS)
+
+
+def test_a_benchmark_that_was_run_gets_its_row_and_another_keeps_the_one_it_had(tmp_path):
+    (tmp_path / "README.md").write_text(
+        "| `parse` | old | 1 s | 2 s (nothing) | 0.50 |\n| `gate` | old | 1 s | 2 s (nothing) | 0.50 |\n"
+    )
+    (tmp_path / "build" / "bench").mkdir(parents=True)
+    told = {
+        "name": "gate",
+        "what": "new",
+        "median": 3,
+        "unit": "s",
+        "baseline_median": 4,
+        "baseline": "it",
+        "ratio": 0.75,
+    }
+    (tmp_path / "build" / "bench" / "gate.json").write_text(json.dumps(told))
+    rows = benchmarks(tmp_path).splitlines()[2:]
+    assert rows == ["| `gate` | new | 3 s | 4 s (it) | 0.75 |", "| `parse` | old | 1 s | 2 s (nothing) | 0.50 |"]
 
 
 def documents(root):
