@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from datetime import timedelta
 from itertools import pairwise
 
@@ -158,4 +159,5 @@ def test_bad_parameter_is_refused(dag, name, value):
     ],
 )
 def test_good_parameter_is_taken(dag, name, value):
-    assert dag.params.get_param(name).resolve(value) == value
+    param = copy(dag.params.get_param(name))  # it keeps what it resolves
+    assert param.resolve(value) == value
