@@ -97,7 +97,7 @@ def _in_order(table: Any, hash_key: DynamoType, after: Mapping[str, Any] | None,
     if not partition:
         return []
     if not table.has_range_key:
-        return [partition]
+        return [] if after else [partition]
     items = sorted(partition.values(), key=_sort_value)
     if after:
         start = DynamoType(after[table.range_key_attr]).cast_value

@@ -67,7 +67,7 @@ class OneAtATime:
 
 
 class _QuietHandler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"  # clients keep their connections, as they do with AWS
+    protocol_version = "HTTP/1.1"  # as AWS answers; werkzeug closes each connection all the same
     disable_nagle_algorithm = True  # an answer is more than one write
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:

@@ -116,3 +116,15 @@ def test_a_scan_reads_all_in_pages(dynamodb, filled):
     keys = [(item["pk"]["S"], item["sk"]["S"]) for page in pages for item in page["Items"]]
     assert len(keys) == 90
     assert keys == sorted(keys)
+
+
+def test_nothing_follows_the_only_item_of_a_partition_without_a_sort_key(dynamodb, make):
+    name = make(keys=("pk",))
+    dynamodb.put_item(TableName=name, Item={"pk": {"S": "a"}})
+    asked = {
+        "TableName": name,
+        "KeyConditionExpression": "pk = :pk",
+        "ExpressionAttributeValues": {":pk": {"S": "a"}},
+    }
+    assert dynamodb.query(**asked)["Items"] == [{"pk": {"S": "a"}}]
+    assert dynamodb.query(**asked, ExclusiveStartKey={"pk": {"S": "a"}})["Items"] == []
