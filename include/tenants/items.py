@@ -55,7 +55,15 @@ class PartitionDigest:
 
 def size(item: Mapping[str, Any]) -> int:
     """Bytes of an item as DynamoDB counts them; of numbers, which DynamoDB documents only roughly, not less."""
-    return sum(_text_size(name) + _value_size(value) for name, value in item.items())
+    total = 0
+    for name, value in item.items():
+        total += len(name) if name.isascii() else len(_utf8(name))
+        for kind, content in value.items():
+            if kind == "S" and content.isascii():  # the usual case, at once: each item of a copy is measured
+                total += len(content)
+            else:
+                total += _value_size(kind, content)
+    return total
 
 
 def _map(values: Mapping[str, Any]) -> bytes:
@@ -115,23 +123,18 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # half a pair is no text, but is no reason to stop here either
 
 
-def _value_size(value: Mapping[str, Any]) -> int:
-    ((kind, content),) = value.items()
-    if kind == "L":
-        return 3 + sum(1 + _value_size(each) for each in content)
-    if kind == "M":
-        return 3 + sum(1 + _text_size(name) + _value_size(each) for name, each in content.items())
-    return _sizes(_SETS[kind], content) if kind in _SETS else _sizes(kind, (content,))
-
-
-def _sizes(kind: str, contents: Iterable[Any]) -> int:
-    if kind == "S":
-        return sum(map(_text_size, contents))
-    if kind == "B":
-        return sum(map(len, contents))
+def _value_size(kind: str, content: Any) -> int:
     if kind == "N":
-        return sum(map(_number_size, contents))
-    return 1
+        return _number_size(content)
+    if kind == "S":
+        return _text_size(content)
+    if kind == "M":
+        return 3 + len(content) + size(content)
+    if kind == "L":
+        return 3 + len(content) + sum(_value_size(*inner) for each in content for inner in each.items())
+    if kind in _SETS:
+        return sum(_value_size(_SETS[kind], each) for each in content)
+    return len(content) if kind == "B" else 1
 
 
 def _text_size(text: str) -> int:
@@ -140,5 +143,7 @@ def _text_size(text: str) -> int:
 
 def _number_size(text: str) -> int:
     """A byte for two digits, one for the exponent, one for the sign; an odd exponent splits a pair."""
+    if text.isdecimal() and text.isascii():
+        return len(text.strip("0")) // 2 + 2
     digits = _number(text).partition(b"E")[0].lstrip(b"-")
     return len(digits) // 2 + 2 + text.startswith("-")
