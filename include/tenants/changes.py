@@ -193,6 +193,10 @@ class Replayer:
             for source, stream in self.streams.items()
         )
 
+    def is_past(self, moment: float) -> bool:
+        """Whether each stream was read to its tip or past a moment (`Stream.is_past`)."""
+        return all(stream.is_past(moment) for stream in self.streams.values())
+
     @property
     def lag_seconds(self) -> float:
         """Of the stream that is behind most."""
@@ -341,11 +345,11 @@ def replay(
     *,
     owner: str,
     seconds: float,
-    until_lag: float = 0,
+    past: float = math.inf,
     always: bool = False,
     say: Callable[[str], None],
 ) -> ReplayFigures:
-    """Replay for a while: until nothing more comes, it is near enough, or time is over.
+    """Replay for a while: until nothing more comes, all before a moment is there, or time is over.
 
     Args:
         p: what it works with.
@@ -353,7 +357,7 @@ def replay(
         direction: which way.
         owner: who does it.
         seconds: how long at most.
-        until_lag: seconds of lag that are near enough; 0: until nothing more comes.
+        past: a moment: enough when every change made before it is replayed. A tenant that writes all the time has no tip.
         always: take the turn from whoever has it.
         say: is told how far it is.
 
@@ -367,7 +371,7 @@ def replay(
     told = p.clock()
     while True:
         replayer.step()
-        if replayer.near_tip or (until_lag and replayer.lag_seconds <= until_lag) or p.clock() >= end:
+        if replayer.near_tip or replayer.is_past(past) or p.clock() >= end:
             break
         if p.clock() - told >= _SAY_SECONDS:
             told = p.clock()

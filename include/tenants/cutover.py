@@ -340,7 +340,7 @@ def _before(p: Portability, migration: Migration, direction: Direction, owner: s
     end = p.clock() + CATCH_UP_SECONDS
     most = migration.request["most_lag_seconds"]
     while True:
-        figures = replay(p, migration, direction, owner=owner, seconds=5, until_lag=0, always=True, say=say)
+        figures = replay(p, migration, direction, owner=owner, seconds=5, past=p.clock(), always=True, say=say)
         if figures.at_tip or figures.lag_seconds <= most:
             return
         if p.clock() > end:

@@ -6,6 +6,7 @@ has to happen once is a conditional transition; what may happen twice changes no
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -183,9 +184,16 @@ def finish_copy(p: Portability, migration_id: str, *, owner: str, say: Say) -> M
 
 
 def replicate(
-    p: Portability, migration_id: str, direction: Direction, *, owner: str, seconds: float, say: Say
+    p: Portability,
+    migration_id: str,
+    direction: Direction,
+    *,
+    owner: str,
+    seconds: float,
+    past: float = math.inf,
+    say: Say,
 ) -> ReplayFigures | None:
-    """Replay changes for a while; None if the replay in this direction is over, or somebody else is at it.
+    """Replay changes for a while (see `replay`); None if the replay in this direction is over, or somebody else is at it.
 
     Raises:
         StreamTrimmed: it is, or would be, too far behind to catch up before the stream forgets.
@@ -194,7 +202,7 @@ def replicate(
     if not replicates(migration, direction):
         return None
     try:
-        figures = replay(p, migration, direction, owner=owner, seconds=seconds, say=say)
+        figures = replay(p, migration, direction, owner=owner, seconds=seconds, past=past, say=say)
     except (TurnTaken, TurnLost) as error:
         say(str(error))
         return None
@@ -251,12 +259,12 @@ def _compared(p: Portability, migration: Migration, direction: Direction, *, own
     from include.tenants.verify import compare, recheck
 
     name = migration.migration_id
-    replicate(p, name, direction, owner=owner, seconds=RECHECK_SECONDS, say=say)
+    replicate(p, name, direction, owner=owner, seconds=RECHECK_SECONDS, past=p.clock(), say=say)
     comparison = compare(p, migration, direction, say=say)
     end = p.clock() + RECHECK_SECONDS
     while not comparison.equal and p.clock() < end:
         # whoever is at the replay goes on; if nobody is, this does it
-        replicate(p, name, direction, owner=owner, seconds=5, say=_silent)
+        replicate(p, name, direction, owner=owner, seconds=5, past=p.clock(), say=_silent)
         comparison = recheck(p, migration, direction, comparison)
         say(f"looked again at what differed: {comparison.summary}")
     return comparison

@@ -118,6 +118,7 @@ class Mover:
                 direction,
                 owner=f"replicate_{direction.value}",
                 seconds=_BURST_SECONDS,
+                past=self.p.clock(),
                 say=self.say,
             )
             if figures is None or figures.at_tip or figures.lag_seconds <= self.request.most_lag_seconds:
