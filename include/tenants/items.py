@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _MODULUS: Final = 2**256
 _SETS: Final = {"SS": "S", "NS": "N", "BS": "B"}
