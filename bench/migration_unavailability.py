@@ -28,7 +28,7 @@ from include.tenants.saas import Tier
 CUTOVERS: Final = int(os.environ.get("MIGRATION_UNAVAILABILITY_CUTOVERS", "24"))
 ITEMS: Final = int(os.environ.get("MIGRATION_UNAVAILABILITY_ITEMS", "500"))
 NAIVE_CUTOVERS: Final = int(os.environ.get("MIGRATION_UNAVAILABILITY_NAIVE", "3"))
-TRAFFIC: Final = Traffic(writers=2, readers=1, pause=0.02, cache_seconds=CACHE_SECONDS, stall_probability=0)
+TRAFFIC: Final = Traffic(writers=2, readers=1, pause=0.05, cache_seconds=CACHE_SECONDS, stall_probability=0)
 MOVES: Final = 2
 """Of each tenant: there and back."""
 
