@@ -1,7 +1,8 @@
 """The part of `migration-losses` that runs through Airflow: ``python -m bench.migration_airflow``.
 
 A platform of its own, with 10,000 items of each tenant. Its tenants move there and back by the DAG, under load over HTTP; in each run
-some processes of tasks are killed by SIGKILL at a moment that the run's seed gives. A person approves, and later agrees to the deletion.
+some processes of tasks are killed by SIGKILL at a moment that the run's seed gives. A person approves; the users who have not come over
+are imported, and a person agrees to the deletion.
 Afterwards each acknowledged write is looked for. The figures go into the result of `bench.migration_losses`.
 """
 
@@ -34,6 +35,7 @@ from include.local.saas.load import Load
 from include.local.saas.logins import LOGINS, login_of
 from include.local.trial import trial_platform
 from include.platform.airflow_api import trigger_dag
+from include.tenants.identity import identities_due
 from include.tenants.operators import migration_id
 from include.tenants.portability import Portability
 from include.tenants.questions import APPROVE
@@ -73,6 +75,7 @@ OPTIONS: Final = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",  # so long a killed worker's task is waited for
 }
 DAG: Final = "migrate_tenant"
+FINISH: Final = "finish_tenant_identity"
 CLEAN_UP: Final = "clean_up_tenant_source"
 WHY: Final = "A benchmark moves it there and back"
 _RUN_SECONDS: Final = 1200.0
@@ -157,6 +160,9 @@ def move(trial: Trial, p: Portability, seed: int, tenant_id: str) -> Ran:
     finally:
         killer.stop()
     ran.seconds = time.monotonic() - began
+    if identities_due(p, tenant_id):  # nobody waits for the deadline
+        trigger_dag(trial.api, FINISH, f"{run_id}_finish", {"tenant_id": tenant_id})
+        trial.runs.follow(FINISH, f"{run_id}_finish", timeout=_RUN_SECONDS)
     clean_id = f"{run_id}_clean"
     trigger_dag(trial.api, CLEAN_UP, clean_id, {"tenant_id": tenant_id})
     answer(trial.api, CLEAN_UP, clean_id, "approve_deletion", APPROVE, WHY, timeout=_RUN_SECONDS)

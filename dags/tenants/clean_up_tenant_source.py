@@ -18,8 +18,8 @@ Only items of exactly this tenant are deleted, only where it is not served from,
   is missing, altered or not locked. Find out why before anything else; nothing was deleted, unless the report says CLEANED.
 - `approve_deletion` waits: answer it under *Required actions*; a reason is needed. Silence for a day refuses.
 - `clean_up` is skipped: it was refused; start this again at any time.
-- `clean_up` fails with *found the way still open*: users may still bring passwords along from the old user pool. Nothing was deleted. Run
-  `finish_tenant_identity` with this tenant, which ends that, or wait for the deadline; then clear `clean_up`.
+- `plan_deletion` or `clean_up` fails with *found the way still open*: users may still bring passwords along from the old user pool. Nothing
+  was deleted. Run `finish_tenant_identity` with this tenant, which ends that, or wait for the deadline; then clear the task.
 - `clean_up` fails in the middle: clear it, it goes on where it was. Also when the report says CLEANED: then it signs what was deleted.
 """
 

@@ -64,10 +64,23 @@ def disable_streams(
             continue
         if not _made_by_one_of(p, users, name, stream):
             continue
-        p.clients.dynamodb.update_table(TableName=name, StreamSpecification={"StreamEnabled": False})
-        say(f"{name}: its stream is off again")
-        disabled.append(name)
+        if _disable(p, name, stream):
+            say(f"{name}: its stream is off again")
+            disabled.append(name)
     return disabled
+
+
+def _disable(p: Portability, name: str, stream: str) -> bool:
+    """Switch off a stream; False if another migration, which has found it useless at the same time, was faster."""
+    from botocore.exceptions import ClientError
+
+    try:
+        p.clients.dynamodb.update_table(TableName=name, StreamSpecification={"StreamEnabled": False})
+    except ClientError:
+        if _stream(p, name) == stream:
+            raise
+        return False
+    return True
 
 
 def _tables_of(migration: Migration) -> set[str]:

@@ -5,6 +5,7 @@ import itertools
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 
 from include.local.saas.placing import place_by_batches
 from include.local.saas.tables import make_data_tables
@@ -389,6 +390,33 @@ def test_a_stream_that_another_migration_needs_stays(p, tenant):
     late = archived(p, other, State.ABORTED)
     assert set(disable_streams(p, late, silent)) == set(names("pooled"))
     assert not stream(p, "Product-pooled")
+
+
+def test_a_stream_that_another_clean_up_switches_off_first_is_off(p, tenant, monkeypatch):
+    migration = whole(p, tenant, "Basic", "Platinum", State.ABORTED)
+    update = p.clients.dynamodb.update_table
+
+    def beaten(**request):
+        update(**request)
+        return update(**request)
+
+    monkeypatch.setattr(p.clients.dynamodb, "update_table", beaten)
+
+    assert disable_streams(p, migration, silent) == []
+    assert not stream(p, "Product-pooled")
+
+
+def test_a_stream_that_can_not_be_switched_off_is_told(p, tenant, monkeypatch):
+    migration = whole(p, tenant, "Basic", "Platinum", State.ABORTED)
+
+    def busy(**request):
+        raise ClientError({"Error": {"Code": "ResourceInUseException", "Message": "being updated"}}, "UpdateTable")
+
+    monkeypatch.setattr(p.clients.dynamodb, "update_table", busy)
+
+    with pytest.raises(ClientError):
+        disable_streams(p, migration, silent)
+    assert stream(p, "Product-pooled")
 
 
 def test_the_applications_own_stream_stays(p, tenant):
