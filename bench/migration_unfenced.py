@@ -1,8 +1,8 @@
 """`migration-unfenced`: cutovers that leave something out lose writes, and this harness sees it.
 
-The load is that of `migration-losses`. Left out is the fence; or the fence is a timer, shorter than writes stall; or the stream is armed
-after the copy, and nothing is compared before the switch. Each must lose writes. Baseline: migrations by the real steps, under the same
-load in the same run; they must lose none.
+The load is that of `migration-losses`, with stalls twice as long. Left out is the fence; or the fence is a timer, shorter than writes
+stall; or the stream is armed after the copy, and nothing is compared before the switch. Each must lose writes. Baseline: migrations by the
+real steps, under the same load in the same run; they must lose none.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -24,6 +25,8 @@ from bench.moving.scenario import Mortal
 
 MIGRATIONS: Final = int(os.environ.get("MIGRATION_UNFENCED_MIGRATIONS", "8"))
 """Of each kind."""
+LOAD: Final = replace(TRAFFIC, stall_seconds=2 * TRAFFIC.stall_seconds)
+"""Stalls that outlast the timer and the drain behind it by far: else it would be chance whether one is in flight then."""
 
 
 def fenced() -> Seen:
@@ -32,12 +35,12 @@ def fenced() -> Seen:
     tenants = [tenant for seeds in groups for tenant in pair(seeds[0])]
     with trial_saas(tenants, ITEMS) as saas, tempfile.TemporaryDirectory(prefix="migration-unfenced-") as folder:
         mortals = [Mortal.of(saas) for _ in range(PAIR)]
-        return reduce(add, (run_pair(saas, mortals, TRAFFIC, list(seeds), Path(folder)) for seeds in groups))
+        return reduce(add, (run_pair(saas, mortals, LOAD, list(seeds), Path(folder)) for seeds in groups))
 
 
 def main() -> None:
     began = time.monotonic()
-    lost = {naive: lost_naively(naive, MIGRATIONS, items=ITEMS, traffic=TRAFFIC, seed=FIRST_SEED) for naive in Naive}
+    lost = {naive: lost_naively(naive, MIGRATIONS, items=ITEMS, traffic=LOAD, seed=FIRST_SEED) for naive in Naive}
     seen = fenced()
     whole = [1 - each.harmed / each.migrations for each in lost.values()]
     write_result(
@@ -49,8 +52,8 @@ def main() -> None:
         baseline_samples=[float(seen.verdict.ok)],
         migrations_each=MIGRATIONS,
         items=ITEMS,
-        stall_seconds=TRAFFIC.stall_seconds,
-        cache_seconds=TRAFFIC.cache_seconds,
+        stall_seconds=LOAD.stall_seconds,
+        cache_seconds=LOAD.cache_seconds,
         ways={
             naive.value: {
                 "migrations": each.migrations,
