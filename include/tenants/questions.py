@@ -27,9 +27,9 @@ def cutover_question(migration: Migration) -> str:
             "checks held when the target was provisioned.",
             f"*{APPROVE}*: its writes are kept out for at most **{request['budget_seconds']:g} s** while the last changes drain and "
             "everything is compared again; reads go on. If that does not come out equal and in time, nothing is switched. Afterwards "
-            f"changes are replayed back for {request['soak_minutes']:g} minutes, so that `rollback_tenant_migration` can undo it.",
+            f"changes are replayed back for {_minutes(request['soak_minutes'])}, so that `rollback_tenant_migration` can undo it.",
             f"*{REFUSE}*: the migration ends, what was copied is removed, the tenant stays where it is. So does silence for "
-            f"{request['approve_within_minutes']:g} minutes.",
+            f"{_minutes(request['approve_within_minutes'])}.",
             _report(migration),
         ]
     )
@@ -85,3 +85,7 @@ def deletion_question(migration: Migration) -> str:
             _report(migration),
         ]
     )
+
+
+def _minutes(count: float) -> str:
+    return f"{count:g} minute{'' if count == 1 else 's'}"

@@ -214,7 +214,8 @@ def _copy(p: Portability, migration: Migration) -> dict[str, Any]:
     if migration.state is State.COPYING and began and figures["items"]:
         rate = figures["items"] / max(p.clock() - began / 1000, 0.001)
         left = max(expected - figures["items"], 0) / rate
-    return {**figures, "expected": expected, "partitions_done": done, "seconds_left": left}
+    # a tenant that is being used may have more by now
+    return {**figures, "expected": max(expected, figures["items"]), "partitions_done": done, "seconds_left": left}
 
 
 def _replay(p: Portability, migration: Migration) -> dict[str, Any]:
