@@ -99,7 +99,7 @@ def move(mortal: Mortal, seed: int, tenant_id: str) -> Moved:
     began = p.clock()
     target = away_from(p, tenant_id)
     request = MigrationRequest(tenant_id, target, why=f"seed {seed}", soak_minutes=0)
-    mover = Mover(p, f"{tenant_id}-{seed}", request, before=kills.before)
+    mover = Mover(p, f"{tenant_id}-{seed}", request, before=kills.before, after=switch.revive)
     mover.run(until=State.SOAK if undone else State.COMPLETE)
     if undone:
         mover.roll_back()

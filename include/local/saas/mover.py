@@ -40,6 +40,7 @@ class Mover:
         request: what is asked for.
         say: told what happens.
         before: called with each step's name and the number of its try, from 0; it may set the next kill.
+        after: called when a step has ended; a kill that it was too short for is no other's.
         copy_first: arms the streams after the copy, which loses what is written meanwhile: to show that the order matters.
         done: the steps that ended, in order.
         kills: how often a step was killed.
@@ -50,6 +51,7 @@ class Mover:
     request: MigrationRequest
     say: Callable[[str], None] = silent
     before: Callable[[str, int], None] = lambda name, attempt: None
+    after: Callable[[], None] = lambda: None
     copy_first: bool = False
     done: list[str] = field(default_factory=list)
     kills: int = 0
@@ -138,6 +140,7 @@ class Mover:
                 if attempt == TRIES - 1:
                     raise
             else:
+                self.after()
                 self.done.append(name)
                 return
         raise AssertionError(f"{name} was killed {TRIES} times")
