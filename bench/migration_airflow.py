@@ -2,8 +2,8 @@
 
 A platform of its own, with 10,000 items of each tenant. Its tenants move there and back by the DAG, under load over HTTP; in each run
 some processes of tasks are killed by SIGKILL at a moment that the run's seed gives. A person approves; the users who have not come over
-are imported, and a person agrees to the deletion.
-Afterwards each acknowledged write is looked for. The figures go into the result of `bench.migration_losses`.
+are imported, and a person agrees to the deletion. Afterwards each acknowledged write is looked for. The figures go into the result of
+`bench.migration_losses`.
 """
 
 from __future__ import annotations
