@@ -7,8 +7,7 @@ Two steps of SQL, the first for all records of a chunk, the second for those of 
    caller puts together to structs (in Arrow that costs nothing).
 
 What a record has beyond what its mapping reads is found by its *shape*: the lists of its keys. Few shapes occur in a log, so the caller asks
-for the distinct ones and works out in `shape_of` whether a key repeats and whether anything is left over; only then the SQL variant that
-collects the rest is used.
+for the distinct ones and `shapes` tells from them whether a key repeats and what is left over: a few more columns, mostly.
 """
 
 from __future__ import annotations
@@ -46,6 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from include.ingestion.ocsf.dialect import DuckDb
+    from include.ingestion.ocsf.spark_dialect import Spark
+
+    Dialect = DuckDb | Spark
 
 ACCOUNT: Final = r"[0-9]{12}|external(_[A-Za-z0-9_-]{1,64})?"
 """What may stand in a partition path as ``accountId``: an AWS account, or ``external`` with or without a name."""
@@ -112,8 +114,10 @@ class KindPlan:
         leaves: columns of the event but ``unmapped``.
         sql: reads ``parsed``, gives ``n``, ``problem``, ``account``, ``region``, the leaves and, as flat columns ``u0``, ``u1`` … named by
             ``explicit``, what the mapping puts into ``unmapped``; right for records that have nothing left over.
+        rest_at: where in ``sql`` more columns may be put in.
         sql_rest: right for all: ``unmapped`` as a map, with what is left over. It needs the records themselves, ``raw``.
         explicit: keys that the mapping puts into ``unmapped``.
+        reads: each path that the mapping reads, and SQL of its text in ``parsed``.
         broken: what is wrong with the mapping itself, so that no event of this kind is valid; empty where nothing is.
     """
 
@@ -121,9 +125,11 @@ class KindPlan:
     class_name: str
     leaves: tuple[Leaf, ...]
     sql: str
+    rest_at: int
     sql_rest: str
     broken: tuple[str, ...]
     explicit: tuple[str, ...] = ()
+    reads: tuple[tuple[str, str], ...] = field(repr=False, default=())
     levels: tuple[_Level, ...] = field(repr=False, default=())
     picks: tuple[_Pick, ...] = field(repr=False, default=())
 
@@ -139,6 +145,7 @@ class _Level:
     entered: frozenset[str]
     nested: Mapping[str, str]
     index: int
+    prefix: str
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ Layout = dict[str, Any]
 """Attributes of a class that a source fills, as a tree: a scalar kind, ``[kind]``, ``{…}`` or ``[{…}]``, in the order of the mapping."""
 
 
-def compile_source(mapping: MappingFile, rules: SourceRules, dialect: DuckDb) -> Plan:
+def compile_source(mapping: MappingFile, rules: SourceRules, dialect: Dialect) -> Plan:
     """Compile every kind of a source.
 
     Raises:
@@ -201,7 +208,7 @@ def compile_source(mapping: MappingFile, rules: SourceRules, dialect: DuckDb) ->
 
 
 class _Compiler:
-    def __init__(self, mapping: MappingFile, rules: SourceRules, dialect: DuckDb) -> None:
+    def __init__(self, mapping: MappingFile, rules: SourceRules, dialect: Dialect) -> None:
         self.mapping = mapping
         self.rules = rules
         self.sql = dialect
@@ -216,6 +223,8 @@ class _Compiler:
             self.docs[document.name] = _Doc(document.name, f"document_{document.name}")
             for candidate in document.candidates:
                 self._candidate(candidate, document)
+        self.fields: dict[str, str] | None = None
+        """Texts that the kind being compiled reads, each worked out once under a name of its own."""
         self.extra = [parse_path(text) for text in (rules.account, rules.region) if text]
 
     # --- reading -------------------------------------------------------------------------------------------------------------------
@@ -251,7 +260,7 @@ class _Compiler:
                 document.places[steps] = f"{document.text}_at{len(document.places)}"
             else:
                 keys = tuple(str(step) for step in steps)
-                layer = next((place for place, tree in enumerate(document.layers) if _fits(tree, keys)), None)
+                layer = next((place for place, tree in enumerate(document.layers) if fits(tree, keys)), None)
                 if layer is None:
                     layer = len(document.layers)
                     document.layers.append({})
@@ -267,7 +276,10 @@ class _Compiler:
         place = self._place(name, steps)
         if not steps:
             return place
-        return f"CASE WHEN {self.sql.one_of(place, self.mapping.missing)} THEN NULL ELSE {place} END"
+        text = f"CASE WHEN {self.sql.one_of(place, self.mapping.missing)} THEN NULL ELSE {place} END"
+        if self.fields is None:
+            return text
+        return self.fields.setdefault(text, f"f{len(self.fields)}")
 
     # --- texts ---------------------------------------------------------------------------------------------------------------------
 
@@ -361,7 +373,9 @@ class _Compiler:
         account = self.path_text(parse_path(self.rules.account)) if self.rules.account else "NULL"
         region = self.path_text(parse_path(self.rules.region)) if self.rules.region else "NULL"
         for draft in drafts:
+            self.fields = draft.fields
             draft.draft(layouts[draft.ocsf.name])
+            self.fields = None
             draft.find_levels()
         parsed = self._parsed(matched, account, region)
         kinds = {draft.kind.value: draft.finish() for draft in drafts}
@@ -391,14 +405,14 @@ class _Compiler:
         """Nested selects, each adding columns that the next one needs."""
         sql = self.sql
         records = [f"{sql.fields('raw', tree)} AS raw_fields{layer}" for layer, tree in enumerate(self.docs[RECORD].layers)]
-        stage = f"SELECT n, raw, {sql.size('raw')} AS bytes, account AS key_account, region AS key_region{_and(records)}{_and(self._columns(RECORD))} FROM chunk"
+        stage = f"SELECT n, raw, {sql.size('raw')} AS bytes{_and(sql.carried)}, account AS key_account, region AS key_region{_and(records)}{_and(self._columns(RECORD))} FROM chunk"
         picked = {candidate: document for document in self.mapping.documents for candidate in document.candidates}
         for steps, how in self.nested.items():
             name = _nested_name(steps)
             text = self.docs[name].text
             place = self._place(RECORD, steps)
             parse = (
-                f"CASE WHEN {sql.is_object(place)} THEN {place} END" if how == "json" else self._lines(place)
+                sql.document(place, steps) if how == "json" else sql.lines_document(place, steps)
             )
             document = picked.get(Path(RECORD, steps))
             if document is not None and not self.docs[name].places:
@@ -445,12 +459,6 @@ class _Compiler:
             found.append(f"{self.sql.keys(text, document.levels)} AS {text}_keys")
         return found
 
-    def _lines(self, place: str) -> str:
-        return (
-            f"CASE WHEN {place} IS NULL THEN NULL WHEN {self.sql.is_object(place)} THEN {place} "
-            f"ELSE {self.sql.lines_document(place)} END"
-        )
-
     def _document_text(self, candidate: Path) -> str:
         steps = tuple(str(step) for step in candidate.steps)
         if not steps:
@@ -458,7 +466,7 @@ class _Compiler:
         if steps in self.nested:
             return self.docs[_nested_name(steps)].text
         place = self._place(RECORD, steps)
-        return f"CASE WHEN {self.sql.is_object(place)} THEN {place} END"
+        return self.sql.document(place, steps)
 
     def _having(self, candidate: Path, document: Document) -> str:
         if not candidate.steps:
@@ -529,6 +537,7 @@ class _Draft:
         self.levels: tuple[_Level, ...] = ()
         self.picks: tuple[_Pick, ...] = ()
         self.explicit: list[tuple[str, str]] = []
+        self.fields: dict[str, str] = {}
 
     def _with_class(self, root: ObjectOf) -> ObjectOf:
         """The event with what its class tells, where the mapping leaves it out."""
@@ -739,7 +748,7 @@ class _Draft:
             if not items:
                 return sql.null(sql.list_type(item_type)), None
             texts = [self.compiler.text(item) for item in value.items if not is_constant(item)]
-            counted = f"len({sql.list_of(texts, sql.types['text'])})" if texts and kind not in ("text", "json") else None
+            counted = sql.count(sql.list_of(texts, sql.types['text'])) if texts and kind not in ("text", "json") else None
             if counted is not None:
                 constants = sum(is_constant(item) for item in value.items)
                 return sql.list_of(items, item_type), f"coalesce({counted}, 0) + {constants}"
@@ -751,8 +760,7 @@ class _Draft:
         if kind in ("text", "json"):
             return sql.none_if_empty(texts_sql), None
         typed = sql.each(texts_sql, lambda item: sql.typed(item, kind))
-        kept = f"list_filter({typed}, lambda e: e IS NOT NULL)"
-        return sql.none_if_empty(kept), f"len({texts_sql})"
+        return sql.none_if_empty(sql.with_value(typed)), sql.count(texts_sql)
 
     def _list_of_objects(
         self, items: ListOf, attribute: Attribute, layout: Layout, path: tuple[str, ...], present: _Presence, leaves: list[Leaf]
@@ -826,7 +834,7 @@ class _Draft:
             inner = frozenset(entered.get((name, steps), set()) - keys_read)
             below = {key: compiler.docs[_nested_name((*steps, key))].text for key in inner if (*steps, key) in nested_texts}
             place = document.levels.index(steps)
-            levels.append(_Level(name, document.text, steps, frozenset(keys_read), inner, below, place))
+            levels.append(_Level(name, document.text, steps, frozenset(keys_read), inner, below, place, _prefix_of(name, steps)))
         for name, fields in picks.items():
             document = compiler.docs[name]
             if () not in document.levels:
@@ -839,7 +847,7 @@ class _Draft:
         sql, compiler = self.sql, self.compiler
         parts: list[str] = []
         for level in self.levels:
-            prefix = _prefix_of(level)
+            prefix = level.prefix
             tests = self._unclaimed(level)
             entries = sql.keep(
                 sql.members(level.text, level.steps), lambda key, tests=tests: _all(test(key) for test in tests)
@@ -851,7 +859,7 @@ class _Draft:
                     kept = f"{level.nested[key]} IS NULL"
                 else:
                     index = compiler.docs[level.document].levels.index((*level.steps, key))
-                    kept = f"len({sql.level(f'{level.text}_keys', index)}) = 0"
+                    kept = f"{sql.count(sql.level(f'{level.text}_keys', index))} = 0"
                 chosen = "".join(f" AND NOT {test}" for test in self._picked(level, key))
                 parts.append(f"CASE WHEN {kept}{chosen} THEN {whole} END")
         for pick in self.picks:
@@ -938,8 +946,10 @@ class _Draft:
         problem = self._problem(rules)
         outputs = ", ".join(f"{leaf.column}" for leaf in self.leaves)
 
-        def select(rest: bool) -> str:
-            inner = f"SELECT *{_and(texts)} FROM chosen"
+        def select(rest: bool) -> tuple[str, int]:
+            fields = [f"{text} AS {name}" for text, name in self.fields.items()]
+            inner = f"SELECT *{_and(fields)} FROM chosen"
+            inner = f"SELECT *{_and(texts)} FROM ({inner}) s"
             inner = f"SELECT *{_and(simple)} FROM ({inner}) s"
             if late:
                 inner = f"SELECT *{_and(late)} FROM ({inner}) s"
@@ -950,23 +960,27 @@ class _Draft:
                 named = sorted(key for key, _ in explicit)
                 left = self._rest()
                 if named:
-                    left = sql.keep(left, lambda key: f"NOT ({sql.one_of(key, named)} AND list_contains(list_transform(explicit, lambda o: o.key), {key}))")
+                    left = sql.keep(left, lambda key: f"NOT ({sql.one_of(key, named)} AND {sql.has_key('explicit', key)})")
                 inner = f"SELECT *, {entries} AS explicit FROM ({inner}) s"
                 inner = f"SELECT *, {sql.join(['explicit', left])} AS entries FROM ({inner}) s"
                 unmapped = sql.map_of("entries")
                 told = f"{unmapped} AS unmapped, "
             else:
                 told = "".join(f"{text} AS u{place}, " for place, (_, text) in enumerate(explicit))
-            return f"SELECT n, {problem} AS problem, account, region, {told}{outputs} FROM ({inner}) s"
+            head = f"SELECT n, {problem} AS problem, account, region, {told}"
+            return f"{head}{outputs} FROM ({inner}) s", len(head)
 
+        plain, rest_at = select(False)
         return KindPlan(
             self.kind.value,
             self.ocsf.name,
             tuple(self.leaves),
-            select(False),
-            select(rules.keep_unmapped),
+            plain,
+            rest_at,
+            select(rules.keep_unmapped)[0],
             tuple(dict.fromkeys(self.broken)),
             tuple(key for key, _ in explicit),
+            tuple((str(path), self.compiler.path_text(path)) for path in dict.fromkeys(paths(self.root)) if path.steps),
             self.levels,
             self.picks,
         )
@@ -986,7 +1000,7 @@ class _Draft:
             cases.append(
                 (
                     f"{time} < {rules.earliest} OR {time} >= {rules.latest}",
-                    f"{sql.text('time_out_of_range|time: expected one from ' + _day(rules.earliest) + ' to before ' + _day(rules.latest) + ', found ')} || {sql.left(raw if column.text is not None else f'CAST({time} AS VARCHAR)', FOUND_CHARACTERS)}",
+                    f"{sql.text('time_out_of_range|time: expected one from ' + _day(rules.earliest) + ' to before ' + _day(rules.latest) + ', found ')} || {sql.left(raw if column.text is not None else sql.as_text(time), FOUND_CHARACTERS)}",
                 )
             )
         else:
@@ -997,7 +1011,7 @@ class _Draft:
             found = f"{column.name}t"
             said = f"bad_value|{column.path}: expected {column.attribute.type_name}, found "
             if column.is_list:
-                cases.append((f"coalesce({found}, 0) <> coalesce(len({column.name}), 0)", sql.text(said + "another text in the list")))
+                cases.append((f"coalesce({found}, 0) <> coalesce({sql.count(column.name)}, 0)", sql.text(said + "another text in the list")))
             else:
                 cases.append((f"{found} IS NOT NULL AND {column.name} IS NULL", f"{sql.text(said)} || {sql.left(found, FOUND_CHARACTERS)}"))
         for column in self.columns:
@@ -1038,9 +1052,9 @@ class _Draft:
         for test, said in tests:
             what = sql.text(f"invalid|{column.path}: expected {said}, found ")
             if column.is_list:
-                yield sql.any_item(column.name, test), f"{what} || {sql.left(f'CAST({column.name} AS VARCHAR)', FOUND_CHARACTERS)}"
+                yield sql.any_item(column.name, test), f"{what} || {sql.left(sql.as_text(column.name), FOUND_CHARACTERS)}"
             else:
-                yield test(column.name), f"{what} || {sql.left(f'CAST({column.name} AS VARCHAR)', FOUND_CHARACTERS)}"
+                yield test(column.name), f"{what} || {sql.left(sql.as_text(column.name), FOUND_CHARACTERS)}"
 
 
 @dataclass(frozen=True)
@@ -1052,50 +1066,12 @@ class _Computed:
     uid: int
 
 
-def _pattern(value: str, attribute: Attribute, sql: DuckDb) -> str:
+def _pattern(value: str, attribute: Attribute, sql: Dialect) -> str:
     assert attribute.pattern is not None
     if attribute.type_name == "ip_t":  # the schema's own pattern is long; most addresses are plain IPv4
         plain = sql.is_all(value, r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])")
         return f"CASE WHEN {plain} THEN true ELSE {sql.matches(value, attribute.pattern)} END"
     return sql.matches(value, attribute.pattern)
-
-
-def shape_of(plan: Plan, kind: KindPlan, shape: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether a shape repeats a key at a level that the kind reads, and whether it has something that the kind does not read.
-
-    Args:
-        shape: a row of `Plan.shapes`.
-    """
-    repeated = rest = False
-    for level in kind.levels:
-        levels = shape[f"{level.text}_keys"]
-        keys = levels[level.index] if levels is not None else None
-        if keys is None:
-            continue
-        claimed = level.read | level.entered
-        for pick in kind.picks:
-            place = shape[f"{pick.text}_pick"]
-            if place is None or level.document != RECORD:
-                continue
-            steps = plan.candidates[pick.text][place]
-            if steps == level.steps:
-                claimed |= pick.read
-            elif steps and steps[:-1] == level.steps:
-                claimed |= {steps[-1]}
-        repeated = repeated or len(set(keys)) < len(keys)
-        rest = rest or any(key not in claimed for key in keys)
-        for key in level.entered.intersection(keys):
-            if key in level.nested:
-                rest = rest or shape.get(f"{level.nested[key]}_keys") is None
-            else:
-                rest = rest or not levels[plan.levels[level.text][(*level.steps, key)]]
-    for pick in kind.picks:
-        place = shape[f"{pick.text}_pick"]
-        if place is not None and plan.candidates[pick.text][place]:
-            keys = shape[f"{pick.text}_keys"][0]
-            repeated = repeated or len(set(keys)) < len(keys)
-            rest = rest or any(key not in pick.read for key in keys)
-    return repeated, rest
 
 
 # --- small things --------------------------------------------------------------------------------------------------------------------
@@ -1128,12 +1104,12 @@ def _until_index(steps: tuple[Step, ...]) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def _prefix_of(level: _Level) -> str:
-    nested = level.document.removeprefix("nested:").split("\0") if level.document != RECORD else []
-    return "".join(f"{step}." for step in (*nested, *level.steps))
+def _prefix_of(document: str, steps: Sequence[str]) -> str:
+    nested = document.removeprefix("nested:").split("\0") if document != RECORD else []
+    return "".join(f"{step}." for step in (*nested, *steps))
 
 
-def _fits(tree: Mapping[str, Any], keys: Sequence[str]) -> bool:
+def fits(tree: Mapping[str, Any], keys: Sequence[str]) -> bool:
     """Whether a path can be added to a struct: names of its fields are told apart without case, and a leaf is no struct."""
     node: Any = tree
     for place, key in enumerate(keys):
@@ -1230,17 +1206,17 @@ def _split_of(value: Expression) -> str | None:
     return None
 
 
-def _fields(layout: Layout, sql: DuckDb) -> list[tuple[str, str]]:
+def _fields(layout: Layout, sql: Dialect) -> list[tuple[str, str]]:
     return [(name, _type_of(kind, sql)) for name, kind in layout.items()]
 
 
-def _type_of(kind: Any, sql: DuckDb) -> str:
+def _type_of(kind: Any, sql: Dialect) -> str:
     if isinstance(kind, list):
         return sql.list_type(_type_of(kind[0], sql))
     return sql.struct_type(_fields(kind, sql)) if isinstance(kind, dict) else sql.types[kind]
 
 
-def _struct(layout: Layout, columns: Mapping[tuple[str, ...], str], path: tuple[str, ...], sql: DuckDb) -> str:
+def _struct(layout: Layout, columns: Mapping[tuple[str, ...], str], path: tuple[str, ...], sql: Dialect) -> str:
     fields = []
     for name, kind in layout.items():
         at = (*path, name)

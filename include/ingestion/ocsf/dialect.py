@@ -76,6 +76,8 @@ class DuckDb:
         "bool": "BOOLEAN",
         "double": "DOUBLE",
     }
+    carried: Final[tuple[str, ...]] = ()
+    """Columns of ``chunk`` that the steps after the first need, too."""
 
     # --- words -------------------------------------------------------------------------------------------------------------------
 
@@ -98,6 +100,10 @@ class DuckDb:
     def null(self, sql_type: str) -> str:
         """No value of a type."""
         return f"CAST(NULL AS {sql_type})"
+
+    def as_text(self, sql: str) -> str:
+        """A value of any type as a text, for a message."""
+        return f"CAST({sql} AS VARCHAR)"
 
     def one_of(self, sql: str, values: Iterable[str]) -> str:
         """Whether a text is one of these."""
@@ -149,6 +155,14 @@ class DuckDb:
         """Whether a text is one JSON object."""
         return f"(json_valid({text}) AND json_type({text}) = 'OBJECT' AND {self._strict(text)})"
 
+    def document(self, text: str, _steps: Sequence[str]) -> str:
+        """The text at a path of the record, if it is one JSON object."""
+        return f"CASE WHEN {self.is_object(text)} THEN {text} END"
+
+    def lines_document(self, text: str, _steps: Sequence[str]) -> str:
+        """The text at a path of the record as a JSON object, whether it is one or has ``Key: value`` lines."""
+        return f"CASE WHEN {text} IS NULL THEN NULL WHEN {self.is_object(text)} THEN {text} ELSE {self._lines(text)} END"
+
     def is_record(self, text: str) -> str:
         """Whether a record is JSON as the standard has it: DuckDB's parser also takes NaN, Infinity and trailing commas."""
         return f"(json_valid({text}) AND {self._strict(text)})"
@@ -162,8 +176,8 @@ class DuckDb:
         # Three patterns that each begin with one character are several times as fast as one that begins with any of them.
         return "(" + " OR ".join(f"regexp_matches({text}, {self.text(pattern)})" for pattern in _LOOSE) + ")"
 
-    def lines_document(self, text: str) -> str:
-        """``Key: value`` lines as the text of a JSON object; the first of a repeated key comes first."""
+    def _lines(self, text: str) -> str:
+        # The first of a repeated key comes first.
         line, place = "lambda_line", "lambda_place"
         split = f"string_split_regex({text}, '\\r?\\n')"
         key = f"trim(CASE WHEN position(': ' IN {line}) > 0 THEN left({line}, position(': ' IN {line}) - 1) ELSE left({line}, length({line}) - 1) END, chr(9) || ' ')"
@@ -264,12 +278,11 @@ class DuckDb:
 
     def _iso(self, text: str) -> str:
         seconds = f"epoch_ms(try_cast(left({text}, 19) AS TIMESTAMP))"
-        rest = f"substr({text}, 20)"
-        fraction = f"CASE WHEN substr({text}, 20, 1) = '.' THEN CAST(left(regexp_extract({rest}, '^\\.([0-9]+)', 1) || '00', 3) AS BIGINT) ELSE 0 END"
-        zone = f"regexp_replace({text}, '^.*([+-])([0-9]{{2}}):?([0-9]{{2}})$', '\\1\\2\\3')"
+        fraction = f"CAST(left(regexp_extract({text}, '\\.([0-9]+)', 1) || '000', 3) AS BIGINT)"
+        zone = f"right(replace({text}, ':', ''), 5)"
+        # Past the date, whose hyphens are no sign.
         offset = (
-            f"CASE WHEN length({text}) > 23 AND regexp_matches({rest}, '[+-]') AND NOT ends_with({text}, '+0000') THEN "
-            f"(CASE left({zone}, 1) WHEN '-' THEN -60000 ELSE 60000 END) * "
+            f"CASE WHEN regexp_matches(substr({text}, 20), '[+-]') THEN (CASE left({zone}, 1) WHEN '-' THEN -60000 ELSE 60000 END) * "
             f"(CAST(substr({zone}, 2, 2) AS BIGINT) * 60 + CAST(substr({zone}, 4, 2) AS BIGINT)) ELSE 0 END"
         )
         return f"({seconds} + {fraction} - {offset})"
@@ -277,22 +290,12 @@ class DuckDb:
     def _epoch(self, text: str, unit: str | None) -> str:
         whole = f"try_cast(regexp_extract({text}, '^-?[0-9]+') AS BIGINT)"
         part = f"CAST(left(regexp_extract({text}, '\\.([0-9]+)$', 1) || '000', 3) AS BIGINT)"
-        sign = f"(CASE WHEN starts_with({text}, '-') THEN -1 ELSE 1 END)"
-        scaled = {
-            "s": f"try_cast({whole}::HUGEINT * 1000 + {sign} * {part} AS BIGINT)",
-            "ms": whole,
-            "us": f"CAST(floor({whole}::HUGEINT / 1000::HUGEINT) AS BIGINT)",
-            "ns": f"CAST(floor({whole}::HUGEINT / 1000000::HUGEINT) AS BIGINT)",
-        }
-        scaled["us"] = f"({whole} // 1000)"
-        scaled["ns"] = f"({whole} // 1000000)"
+        seconds = f"try_cast({whole}::HUGEINT * 1000 + (CASE WHEN starts_with({text}, '-') THEN -1 ELSE 1 END) * {part} AS BIGINT)"
+        scaled = {"s": seconds, "ms": whole, "us": f"({whole} // 1000)", "ns": f"({whole} // 1000000)"}
         if unit:
             return scaled[unit]
-        size = f"abs({whole}::HUGEINT)"
-        return (
-            f"CASE WHEN {size} < 100000000000 THEN {scaled['s']} WHEN {size} < 100000000000000 THEN {scaled['ms']} "
-            f"WHEN {size} < 100000000000000000 THEN {scaled['us']} ELSE {scaled['ns']} END"
-        )
+        digits = f"length(regexp_extract({text}, '^-?0*([0-9]+)', 1))"
+        return f"CASE WHEN {digits} <= 11 THEN {seconds} WHEN {digits} <= 14 THEN {whole} WHEN {digits} <= 17 THEN {scaled['us']} ELSE {scaled['ns']} END"
 
     # --- lists and structs ---------------------------------------------------------------------------------------------------------
 
@@ -312,6 +315,14 @@ class DuckDb:
         """A list, or none where it is empty."""
         return f"CASE WHEN len({items}) > 0 THEN {items} END"
 
+    def count(self, items: str) -> str:
+        """How many items a list has; none where there is no list."""
+        return f"len({items})"
+
+    def with_value(self, items: str) -> str:
+        """The items that have a value."""
+        return f"list_filter({items}, lambda e: e IS NOT NULL)"
+
     def each(self, items: str, of: Any) -> str:
         """``of(item)`` for each item."""
         return f"list_transform({items}, lambda e: {of('e')})"
@@ -330,6 +341,10 @@ class DuckDb:
             return "CAST([] AS STRUCT(key VARCHAR, value VARCHAR)[])"
         items = ", ".join(f"{{'key': {self.text(key)}, 'value': {sql}}}" for key, sql in pairs)
         return f"list_filter([{items}], lambda e: e.value IS NOT NULL)"
+
+    def has_key(self, entries: str, key: str) -> str:
+        """Whether one of the entries has this key."""
+        return f"list_contains(list_transform({entries}, lambda o: o.key), {key})"
 
     def keep(self, entries: str, of: Any) -> str:
         """Entries of which ``of(key)`` is true."""

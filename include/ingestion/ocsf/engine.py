@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 import re
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -19,10 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.ingestion.ocsf.compile import ACCOUNT, REGION, KindPlan, Plan, SourceRules, compile_source, shape_of
+from include.ingestion.ocsf.compile import ACCOUNT, REGION, KindPlan, Plan, SourceRules, compile_source
 from include.ingestion.ocsf.dialect import DuckDb
 from include.ingestion.ocsf.language import load_mapping
 from include.ingestion.ocsf.parquet import DAY_MS, Output, PartitionedWriter, assemble, split
+from include.ingestion.ocsf.shapes import Found, look, rest_columns
 from include.ingestion.reading import read_records
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 CHUNK_RECORDS: Final = 120_000
 """What DuckDB keeps together as a row group; a chunk has no more."""
-CHUNK_BYTES: Final = 64 << 20
+CHUNK_BYTES: Final = 128 << 20
 MEMORY_LIMIT: Final = "2GB"
 """DuckDB's own bound; beyond it a step spills to the work folder."""
 RAW_BYTES: Final = 1 << 20
@@ -332,9 +334,18 @@ class _Chunk:
         connection.unregister("chunk")
 
     def _parse(self) -> None:
-        # The records themselves are half of a chunk's bytes, and most logs leave nothing over.
+        # The records themselves are half of a chunk's bytes, and in most logs the mapping leaves nothing over.
         without = "" if self.engine.plan.needs_raw or self.run.with_raw else "EXCLUDE (raw)"
         self.engine.connection.execute(f"CREATE OR REPLACE TEMP TABLE parsed AS SELECT * {without} {self.parsed}")
+
+    def _with_raw(self) -> None:
+        """Put the records into ``parsed`` after all; in the chunks to come they are there at once."""
+        if self.run.with_raw or self.engine.plan.needs_raw:
+            return
+        self.run.with_raw = True
+        self.engine.connection.execute(
+            "CREATE OR REPLACE TEMP TABLE parsed AS SELECT parsed.*, chunk.raw FROM parsed POSITIONAL JOIN chunk"
+        )
 
     def _without_kind(self) -> None:
         known = [self.engine.sql.text(value) for value in self.engine.plan.kinds]
@@ -355,14 +366,12 @@ class _Chunk:
             where = f"kind = {sql.text(kind.value)}"
         else:
             where = f"kind IS NOT NULL AND kind NOT IN ({', '.join(known)})" if known else "kind IS NOT NULL"
-        found = [shape_of(plan, kind, shape) for shape in shapes]
-        rest = any(left for _, left in found)
-        if rest and not self.run.with_raw:
-            self.run.with_raw = True  # for the chunks to come, too
-            self._parse()
-        query = (kind.sql_rest if rest else kind.sql).replace("FROM chosen", f"FROM parsed WHERE {where}")
-        table = connection.sql(query).to_arrow_table()
-        if any(repeated for repeated, _ in found):
+        found = [(shape, look(plan, kind, shape)) for shape in shapes]
+        query, extra = self._select(kind, found, f"FROM parsed WHERE {where}")
+        with warnings.catch_warnings():  # the copy it warns of costs less than planning the query twice, as connection.sql does
+            warnings.simplefilter("ignore", UserWarning)
+            table = connection.execute(query).to_arrow_table()
+        if any(one.repeated for _, one in found):
             table = self._without_repeats(kind, where, table)
         problems = table.column("problem")
         if problems.null_count < table.num_rows:
@@ -381,16 +390,31 @@ class _Chunk:
         for place in np.flatnonzero(written):
             run.counts.by_object[place][1] += int(written[place])
         regions = table.column("region")
-        events = assemble(plan.layouts[kind.class_name], kind, table)
+        events = assemble(plan.layouts[kind.class_name], kind, table, extra)
         for partition, part in split(kind.class_name, events, table.column("account"), regions):
             run.writer.add(partition, part)
+
+    def _select(self, kind: KindPlan, found: list[tuple[dict[str, Any], Found]], chosen: str) -> tuple[str, list[str]]:
+        """The SQL for records of one kind, and the keys of ``unmapped`` that its columns after those of the plan have."""
+        keep = self.engine.source.keep_unmapped
+        if not keep or not any(one.left for _, one in found):
+            return kind.sql.replace("FROM chosen", chosen), []
+        self._with_raw()
+        columns = rest_columns(kind, found, self.engine.sql)
+        if columns is None:
+            return kind.sql_rest.replace("FROM chosen", chosen), []
+        # What the mapping itself puts there wins, where it has a value: `assemble` takes the first of a key.
+        told = "".join(f"{value} AS x{place}, " for place, (_, value) in enumerate(columns[0]))
+        sql = kind.sql[: kind.rest_at] + told + kind.sql[kind.rest_at :]
+        structs = ", ".join(columns[1])
+        return sql.replace("FROM chosen", f"FROM (SELECT *, {structs} {chosen}) s"), [key for key, _ in columns[0]]
 
     def _without_repeats(self, kind: KindPlan, where: str, table: pa.Table) -> pa.Table:
         """Set aside the records in which a key stands twice."""
         plan = self.engine.plan
         columns = ("kind", *plan.shape_columns)
         rows = self.engine.connection.execute(f"SELECT n, {', '.join(columns)} FROM parsed WHERE {where}").fetchall()
-        twice = [row[0] for row in rows if shape_of(plan, kind, dict(zip(columns, row[1:], strict=True)))[0]]
+        twice = [row[0] for row in rows if look(plan, kind, dict(zip(columns, row[1:], strict=True))).repeated]
         self.set_aside((n, "duplicate_key", "expected every key once, found one twice in an object that the mapping reads") for n in twice)
         return table.filter(pc.invert(pc.is_in(table.column("n"), pa.array(twice, pa.int32()))))
 

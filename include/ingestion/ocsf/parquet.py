@@ -87,13 +87,14 @@ def class_schema(layout: Layout) -> pa.Schema:
     return pa.schema([*(pa.field(name, arrow_type(kind)) for name, kind in layout.items()), pa.field("unmapped", UNMAPPED)])
 
 
-def assemble(layout: Layout, plan: KindPlan, table: pa.Table) -> pa.Table:
+def assemble(layout: Layout, plan: KindPlan, table: pa.Table, rest: Sequence[str] = ()) -> pa.Table:
     """Flat columns to the structs of an event. Nothing is copied: a struct is its columns and where it is missing.
 
     Args:
         layout: of the class.
         plan: of the kind.
         table: what one of the plan's selects gave.
+        rest: keys of ``unmapped`` in its columns ``x0``, ``x1`` …
     """
     columns = {leaf.path: _array(table, leaf.column) for leaf in plan.leaves}
     rows = table.num_rows
@@ -120,7 +121,11 @@ def assemble(layout: Layout, plan: KindPlan, table: pa.Table) -> pa.Table:
         unmapped = _array(table, "unmapped")
         arrays.append(unmapped if unmapped.type == UNMAPPED else unmapped.cast(UNMAPPED))
     else:
-        arrays.append(_map_of(plan.explicit, [_array(table, f"u{place}") for place in range(len(plan.explicit))], rows))
+        pairs = {key: _array(table, f"u{place}") for place, key in enumerate(plan.explicit)}
+        for place, key in enumerate(rest):  # what the mapping itself puts there wins, where it has a value
+            left = _array(table, f"x{place}")
+            pairs[key] = pc.coalesce(pairs[key], left) if key in pairs else left
+        arrays.append(_map_of(list(pairs), list(pairs.values()), rows))
     return pa.Table.from_arrays(arrays, schema=class_schema(layout))
 
 

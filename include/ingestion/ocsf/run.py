@@ -6,6 +6,7 @@ no AWS. Two threads are two processes, each with objects of its own: what takes 
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
+
 from include.ingestion.ocsf.engine import Engine, InputObject
 from include.ingestion.ocsf.language import MappingError
-from include.ingestion.sources import Source, SourceError, load_source, mapping_digest, source_names
+from include.ingestion.sources import Source, SourceError, load_source, mapping_digest
 
 RESULT: Final = "result.json"
 
@@ -35,9 +38,11 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         run_request(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
-    except (RequestRefused, SourceError, MappingError, OSError, RuntimeError) as error:
+    except (RequestRefused, SourceError, MappingError, OSError, RuntimeError, duckdb.Error) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        # DuckDB and Arrow say it in words only.
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+        return errno.ENOSPC if full else 1
     return 0
 
 
@@ -187,6 +192,3 @@ def _run_lanes(request: dict[str, Any], lanes: list[list[int]], out: Path) -> di
 
 if __name__ == "__main__":
     raise SystemExit(main(sys.argv[1:]))
-
-
-__all__ = ["RequestRefused", "main", "run_request", "source_names"]

@@ -1,0 +1,430 @@
+r"""What the compiler asks of a SQL engine, as Spark SQL 3.5 says it; and a source's plan as the text that a Spark job needs.
+
+Spark reads JSON with another parser than DuckDB, and three things of it would show in the rows:
+
+- It prints numbers anew, as Java does: ``1.7e9`` becomes ``1.7E9`` where DuckDB has ``1700000000.0``. The job's reader marks each such number
+  (see `include.spark.jobs.shared.ocsf_records`): it travels as a text between two characters that stand for nothing else, and loses them here.
+- It takes what is no JSON (single quotes, what follows the end), and its functions don't tell an object from a text that looks like one. So
+  the reader says which records, and which of their documents, are objects, and what their keys are.
+- It takes the last of a repeated key. Where it matters such a record is set aside.
+
+Patterns are RE2's; Java's dialect differs in what ``$``, ``.``, ``\s`` and a bracket within brackets mean (`java_pattern`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from include.ingestion.ocsf.compile import KindPlan, Layout, Plan, compile_source
+from include.ingestion.ocsf.dialect import EPOCH, FINITE, HEXADECIMAL, INTEGER, ISO_TIME, UTC_TIME, strptime_pattern
+from include.ingestion.ocsf.language import MappingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from include.ingestion.ocsf.compile import SourceRules
+    from include.ingestion.ocsf.language import MappingFile, Step
+
+MARK_BEGIN: Final = "\ufdd0"
+MARK_END: Final = "\ufdd1"
+"""Around a number that the reader marked; Unicode promises that these two are no characters."""
+RECORD: Final = "raw"
+TEXT: Final = "read_text"
+"""The record with numbers marked; none where no number needs it."""
+KEYS: Final = "read_keys"
+"""Keys of each object that the mapping reads; see `DuckDb.keys`."""
+DOCUMENTS: Final = "read_documents"
+"""Of each text that may hold a document: whether it is an object as it stands, else the document in it."""
+
+_ENTRIES: Final = "ARRAY<STRUCT<key: STRING, value: STRING>>"
+
+
+class Spark:
+    """Spark SQL 3.5. An instance belongs to one source: it learns which documents its mapping reads."""
+
+    name: Final = "spark"
+    types: Final = {
+        "text": "STRING",
+        "json": "STRING",
+        "int32": "INT",
+        "int64": "BIGINT",
+        "ms": "BIGINT",
+        "bool": "BOOLEAN",
+        "double": "DOUBLE",
+    }
+    carried: Final[tuple[str, ...]] = (TEXT, DOCUMENTS)
+    record: Final = f"coalesce({TEXT}, {RECORD})"
+
+    def __init__(self) -> None:
+        self.documents: list[tuple[tuple[str, ...], str]] = []
+        """Steps, and ``json`` or ``lines``, of each text that may hold a document; the reader tells of them in this order."""
+        self.levels: dict[str, Sequence[Sequence[Step]]] = {}
+        """Of the record and its documents: the objects whose keys are read."""
+        self._marked: dict[str, str] = {}
+
+    # --- words -------------------------------------------------------------------------------------------------------------------
+
+    def text(self, value: str) -> str:
+        """A text literal."""
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\u0000")
+        return f"'{escaped}'"
+
+    def name_of(self, value: str) -> str:
+        """A quoted identifier."""
+        return "`" + value.replace("`", "``") + "`"
+
+    def literal(self, value: Any, scalar: str) -> str:
+        """A constant of a scalar type."""
+        if scalar in ("text", "json"):
+            return self.text(str(value))
+        return f"CAST({str(value).lower() if isinstance(value, bool) else value} AS {self.types[scalar]})"
+
+    def null(self, sql_type: str) -> str:
+        """No value of a type."""
+        return f"CAST(NULL AS {sql_type})"
+
+    def as_text(self, sql: str) -> str:
+        """A value of any type as a text, for a message."""
+        return f"CAST({sql} AS STRING)"
+
+    def one_of(self, sql: str, values: Iterable[str]) -> str:
+        """Whether a text is one of these."""
+        return f"{sql} IN ({', '.join(self.text(value) for value in values)})"
+
+    # --- types -------------------------------------------------------------------------------------------------------------------
+
+    def list_type(self, item: str) -> str:
+        """The type of a list."""
+        return f"ARRAY<{item}>"
+
+    def struct_type(self, fields: Sequence[tuple[str, str]]) -> str:
+        """The type of a struct."""
+        return f"STRUCT<{', '.join(f'{self.name_of(name)}: {kind}' for name, kind in fields)}>"
+
+    # --- JSON --------------------------------------------------------------------------------------------------------------------
+
+    def fields(self, document: str, tree: dict[str, Any]) -> str:
+        """A struct of the texts at the leaves of ``tree`` (leaf: none), parsed in one pass."""
+
+        def shape(node: dict[str, Any]) -> str:
+            return self.struct_type([(key, "STRING" if below is None else shape(below)) for key, below in node.items()])
+
+        return self._from_json(self._text_of(document), shape(tree))
+
+    def field(self, struct: str, steps: Sequence[str]) -> str:
+        """A leaf of `fields`."""
+        return self._unmark(struct + "".join(f".{self.name_of(step)}" for step in steps))
+
+    def text_at(self, document: str, steps: Sequence[Step]) -> str:
+        """The text at a path: of a scalar itself, of an object or array compact JSON."""
+        return self._unmark(self._at(document, steps))
+
+    def keys(self, document: str, levels: Sequence[Sequence[Step]]) -> str:
+        """For each level the list of its keys as they stand; none where it is missing, empty where it is no object."""
+        self.levels[document] = levels
+        if document == RECORD:
+            return KEYS
+        if any(levels):
+            raise MappingError(f"{document}: expected fields of a document, found a path into one of them")
+        return f"array({', '.join(f'json_object_keys({document})' for _ in levels)})"
+
+    def level(self, keys: str, index: int) -> str:
+        """One level (from 0) of `keys`."""
+        return f"{keys}[{index}]"
+
+    def document(self, text: str, steps: Sequence[str]) -> str:
+        """The text at a path of the record, if it is one JSON object."""
+        return self._document(text, steps, "json")
+
+    def lines_document(self, text: str, steps: Sequence[str]) -> str:
+        """The text at a path of the record as a JSON object, whether it is one or has ``Key: value`` lines."""
+        return self._document(text, steps, "lines")
+
+    def members(self, document: str, steps: Sequence[Step]) -> str:
+        """The members of the object at a path: a list of structs ``key``, ``value`` (its text, see `text_at`), JSON nulls left out."""
+        at = self._at(document, steps) if steps else self._text_of(document)
+        entries = f"map_entries({self._from_json(at, 'MAP<STRING, STRING>')})"
+        there = f"filter({entries}, e -> e.value IS NOT NULL)"
+        plain = f"transform({there}, e -> named_struct('key', e.key, 'value', {self._without_marks('e.value')}))"
+        found = f"CASE WHEN {TEXT} IS NULL THEN {there} ELSE {plain} END"
+        if document != RECORD:
+            return found
+        place = [tuple(level) for level in self.levels[document]].index(tuple(steps))
+        return f"CASE WHEN size({self.level(f'{document}_keys', place)}) > 0 THEN {found} END"
+
+    def _text_of(self, document: str) -> str:
+        return self.record if document == RECORD else document
+
+    def _from_json(self, text: str, kind: str) -> str:
+        return f"from_json({text}, {self.text(kind)}, map('mode', 'PERMISSIVE'))"
+
+    def _at(self, document: str, steps: Sequence[Step]) -> str:
+        """The text at a path, numbers still marked."""
+        if isinstance(steps[0], int):
+            return self.null("STRING")
+        kind, access = "STRING", ""
+        for step in reversed(steps):
+            if isinstance(step, int):
+                kind, access = self.list_type(kind), f"[{step}]{access}"
+            else:
+                kind, access = self.struct_type([(step, kind)]), f".{self.name_of(step)}{access}"
+        return f"{self._from_json(self._text_of(document), kind)}{access}"
+
+    def _document(self, text: str, steps: Sequence[str], how: str) -> str:
+        wanted = (tuple(steps), how)
+        if wanted not in self.documents:
+            self.documents.append(wanted)
+        told = f"{DOCUMENTS}[{self.documents.index(wanted)}]"
+        return f"CASE WHEN {told}.is_object THEN {self._marked.get(text, text)} ELSE {told}.text END"
+
+    def _unmark(self, text: str) -> str:
+        plain = f"CASE WHEN {TEXT} IS NULL THEN {text} ELSE {self._without_marks(text)} END"
+        self._marked[plain] = text
+        return plain
+
+    def _without_marks(self, text: str) -> str:
+        pattern = f'"?{MARK_BEGIN}([^{MARK_END}]*){MARK_END}"?'
+        return f"regexp_replace({text}, {self.text(pattern)}, '$1')"
+
+    # --- texts -------------------------------------------------------------------------------------------------------------------
+
+    def extract(self, text: str, pattern: str, group: int) -> str:
+        """What a pattern finds; an empty match is no value."""
+        return f"nullif(regexp_extract({text}, {self.text(java_pattern(pattern))}, {group}), '')"
+
+    def matches(self, text: str, pattern: str) -> str:
+        """Whether a pattern is found."""
+        return f"({text} RLIKE {self.text(java_pattern(pattern))})"
+
+    def is_all(self, text: str, pattern: str) -> str:
+        """Whether a pattern matches all of a text."""
+        return self.matches(text, rf"\A(?:{pattern})\z")
+
+    def split(self, text: str, separator: str) -> str:
+        """Parts of a text, blank ones left out."""
+        quoted = re.sub(r"([^A-Za-z0-9 ])", r"\\\1", separator)
+        return f"filter(split({text}, {self.text(quoted)}, -1), e -> trim(e) <> '')"
+
+    def length(self, text: str) -> str:
+        """Characters (code points)."""
+        return f"length({text})"
+
+    def size(self, text: str) -> str:
+        """Bytes."""
+        return f"octet_length({text})"
+
+    def hexadecimal(self, text: str) -> str:
+        """Decimal text of a hexadecimal one; any other text stays."""
+        digits = f"regexp_extract({text}, {self.text('^ *(?:0[xX])?([0-9A-Fa-f]+)')}, 1)"
+        return f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN conv({digits}, 16, 10) ELSE {text} END"
+
+    def left(self, text: str, length: int) -> str:
+        """The first characters."""
+        return f"left({text}, {length})"
+
+    # --- typed -------------------------------------------------------------------------------------------------------------------
+
+    def typed(self, text: str, scalar: str) -> str:
+        """A text as a scalar type; none where it isn't one."""
+        if scalar in ("text", "json"):
+            return text
+        if scalar in ("int32", "int64"):
+            whole = f"regexp_extract({text}, '[+-]?[0-9]+', 0)"
+            return f"CASE WHEN {self.is_all(text, INTEGER)} THEN try_cast({whole} AS {self.types[scalar]}) END"
+        if scalar == "bool":
+            return f"CASE lower({text}) WHEN 'true' THEN true WHEN '1' THEN true WHEN 'false' THEN false WHEN '0' THEN false END"
+        if scalar == "double":
+            number = f"try_cast({text} AS DOUBLE)"
+            return f"CASE WHEN {self.is_all(text, FINITE)} AND abs({number}) < double('Infinity') THEN {number} END"
+        return self.milliseconds(text, ())
+
+    def milliseconds(self, text: str, formats: Sequence[str]) -> str:
+        """Epoch milliseconds of a text; none where no format fits. No format: ISO 8601, or an epoch whose unit its size tells."""
+        if not formats:
+            return f"CASE {self._when_iso(text)} WHEN {self.is_all(text, EPOCH)} THEN {self._epoch(text, None)} END"
+        branches = [self._format(text, one) for one in formats]
+        return branches[0] if len(branches) == 1 else f"coalesce({', '.join(branches)})"
+
+    def _format(self, text: str, wanted: str) -> str:
+        if wanted == "iso":
+            return f"CASE {self._when_iso(text)} END"
+        if wanted == "epoch" or wanted.startswith("epoch_"):
+            unit = wanted.partition("_")[2] or "s"
+            if unit not in ("s", "ms", "us", "ns"):
+                raise MappingError(f"time format: expected epoch_s, epoch_ms, epoch_us or epoch_ns, found {wanted!r}")
+            return f"CASE WHEN {self.is_all(text, EPOCH)} THEN {self._epoch(text, unit)} END"
+        pattern, iso = strptime_pattern(wanted)
+        groups = re.sub(r"\\([0-9])", r"$\1", iso)
+        rewritten = f"regexp_replace({text}, {self.text(java_pattern(rf'\A(?:{pattern})\z'))}, {self.text(groups)})"
+        return f"CASE WHEN {self.is_all(text, pattern)} THEN {self._iso(rewritten)} END"
+
+    def _when_iso(self, text: str) -> str:
+        micros = f"CAST(left(concat(regexp_extract({text}, '[.]([0-9]+)', 1), '000000'), 6) AS BIGINT)"
+        return (
+            f"WHEN {self.is_all(text, UTC_TIME)} THEN ({self._seconds(text)} * 1000000 + {micros}) div 1000 "
+            f"WHEN {self.is_all(text, ISO_TIME)} THEN {self._iso(text)}"
+        )
+
+    def _seconds(self, text: str) -> str:
+        return f"unix_seconds(try_cast(left({text}, 19) AS TIMESTAMP))"
+
+    def _iso(self, text: str) -> str:
+        fraction = f"CAST(left(concat(regexp_extract({text}, '[.]([0-9]+)', 1), '000'), 3) AS BIGINT)"
+        zone = f"right(replace({text}, ':', ''), 5)"
+        # Past the date, whose hyphens are no sign.
+        offset = (
+            f"CASE WHEN substr({text}, 20) RLIKE '[+-]' THEN (CASE left({zone}, 1) WHEN '-' THEN -60000 ELSE 60000 END) * "
+            f"(CAST(substr({zone}, 2, 2) AS BIGINT) * 60 + CAST(substr({zone}, 4, 2) AS BIGINT)) ELSE 0 END"
+        )
+        return f"({self._seconds(text)} * 1000 + {fraction} - {offset})"
+
+    def _epoch(self, text: str, unit: str | None) -> str:
+        whole = f"try_cast(regexp_extract({text}, '^-?[0-9]+', 0) AS BIGINT)"
+        part = f"CAST(left(concat(regexp_extract({text}, '[.]([0-9]+)', 1), '000'), 3) AS INT)"
+        sign = f"(CASE WHEN startswith({text}, '-') THEN -1 ELSE 1 END)"
+        seconds = f"try_cast(CAST({whole} AS DECIMAL(20, 0)) * 1000 + {sign} * {part} AS BIGINT)"
+        scaled = {"s": seconds, "ms": whole, "us": f"({whole} div 1000)", "ns": f"({whole} div 1000000)"}
+        if unit:
+            return scaled[unit]
+        digits = f"length(regexp_extract({text}, '^-?0*([0-9]+)', 1))"
+        return (
+            f"CASE WHEN {digits} <= 11 THEN {seconds} WHEN {digits} <= 14 THEN {whole} "
+            f"WHEN {digits} <= 17 THEN {scaled['us']} ELSE {scaled['ns']} END"
+        )
+
+    # --- lists and structs ---------------------------------------------------------------------------------------------------------
+
+    def items(self, text: str) -> str:
+        """The texts of a JSON array's items; a text that isn't an array is the one item."""
+        parsed = self._from_json(text, "ARRAY<STRING>")
+        # Two keys, for a text that closes what it stands in would still be read.
+        wrapped = f"concat('{{\"ocsf_items\":', {text}, ',\"ocsf_end\":0}}')"
+        whole = f"json_object_keys({wrapped}) = array('ocsf_items', 'ocsf_end')"
+        return (
+            f"CASE WHEN startswith({text}, '[') AND coalesce({whole}, false) THEN {self.with_value(parsed)} "
+            f"WHEN {text} IS NOT NULL THEN array({text}) END"
+        )
+
+    def list_of(self, items: Sequence[str], item_type: str) -> str:
+        """A list of what has a value; none where nothing has."""
+        return self.none_if_empty(self.with_value(f"CAST(array({', '.join(items)}) AS {self.list_type(item_type)})"))
+
+    def none_if_empty(self, items: str) -> str:
+        """A list, or none where it is empty."""
+        return f"CASE WHEN size({items}) > 0 THEN {items} END"
+
+    def count(self, items: str) -> str:
+        """How many items a list has; none where there is no list."""
+        return f"CASE WHEN {items} IS NOT NULL THEN size({items}) END"
+
+    def with_value(self, items: str) -> str:
+        """The items that have a value."""
+        return f"filter({items}, e -> e IS NOT NULL)"
+
+    def each(self, items: str, of: Callable[[str], str]) -> str:
+        """``of(item)`` for each item."""
+        return f"transform({items}, e -> {of('e')})"
+
+    def any_item(self, items: str, of: Callable[[str], str]) -> str:
+        """Whether ``of(item)`` is true of an item."""
+        return f"exists({items}, e -> {of('e')})"
+
+    def struct(self, fields: Sequence[tuple[str, str]]) -> str:
+        """A struct."""
+        return "named_struct(" + ", ".join(f"{self.text(name)}, {sql}" for name, sql in fields) + ")"
+
+    def entries(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """A list of structs ``key``, ``value`` of what has a value."""
+        if not pairs:
+            return f"CAST(array() AS {_ENTRIES})"
+        items = ", ".join(f"named_struct('key', {self.text(key)}, 'value', {sql})" for key, sql in pairs)
+        return f"filter(array({items}), e -> e.value IS NOT NULL)"
+
+    def has_key(self, entries: str, key: str) -> str:
+        """Whether one of the entries has this key."""
+        return f"array_contains(transform({entries}, o -> o.key), {key})"
+
+    def keep(self, entries: str, of: Callable[[str], str]) -> str:
+        """Entries of which ``of(key)`` is true."""
+        return f"filter({entries}, e -> {of('e.key')})"
+
+    def rename(self, entries: str, prefix: str) -> str:
+        """Entries with a prefix before each key."""
+        if not prefix:
+            return entries
+        return f"transform({entries}, e -> named_struct('key', concat({self.text(prefix)}, e.key), 'value', e.value))"
+
+    def join(self, parts: Sequence[str]) -> str:
+        """Lists of entries, one after the other; none counts as empty."""
+        empty = self.entries(())
+        return f"concat({', '.join(f'coalesce({part}, {empty})' for part in parts)})"
+
+    def map_of(self, entries: str) -> str:
+        """A map; a repeated key gets ``#`` and its place, so that no value is lost; none where there is no entry."""
+        keys = f"transform({entries}, o -> o.key)"
+        unique = (
+            f"transform({entries}, (e, i) -> named_struct('key', CASE WHEN array_position({keys}, e.key) = i + 1 THEN e.key "
+            "ELSE concat(e.key, '#', i + 1) END, 'value', e.value))"
+        )
+        return (
+            f"CASE WHEN size({entries}) = 0 THEN NULL WHEN size(array_distinct({keys})) = size({entries}) "
+            f"THEN map_from_entries({entries}) ELSE map_from_entries({unique}) END"
+        )
+
+
+def java_pattern(pattern: str) -> str:
+    r"""A pattern of RE2 for Java's engine.
+
+    ``$`` is the end of the text, not also a line end before it; ``.`` is anything but ``\n``; ``\s`` lacks the vertical tab; within brackets
+    neither ``[`` nor ``&&`` means anything.
+    """
+    found, place, depth = "", 0, 0
+    while place < len(pattern):
+        one = pattern[place]
+        if one == "\\":
+            pair = pattern[place : place + 2]
+            space = r"\t\n\f\r "
+            found += (space if depth else f"[{space}]") if pair == r"\s" else f"[^{space}]" if pair == r"\S" and not depth else pair
+            place += 2
+            continue
+        if depth:
+            named = re.match(r"\[:(\^?)([a-z]+):\]", pattern[place:])
+            if named:
+                found += rf"\{'P' if named[1] else 'p'}{{{_POSIX[named[2]]}}}"
+                place += named.end()
+                continue
+            if one == "]" and place > depth:
+                depth = 0
+            found += f"\\{one}" if one in "[&" else one
+        elif one == "[":
+            depth = place + (2 if pattern[place + 1 : place + 2] == "^" else 1)
+            found += pattern[place:depth]
+            if pattern[depth : depth + 1] == "]":
+                found += r"\]"
+                depth += 1
+            place = depth
+            depth -= 1
+            continue
+        else:
+            found += r"\z" if one == "$" else one
+        place += 1
+    return f"(?d){found}" if "." in found or "(?i" in found else found
+
+
+_POSIX: Final = {
+    "alnum": "Alnum",
+    "alpha": "Alpha",
+    "ascii": "ASCII",
+    "blank": "Blank",
+    "cntrl": "Cntrl",
+    "digit": "Digit",
+    "graph": "Graph",
+    "lower": "Lower",
+    "print": "Print",
+    "punct": "Punct",
+    "space": "Space",
+    "upper": "Upper",
+    "word": "Alnum}_\\p{Alnum",
+    "xdigit": "XDigit",
+}
