@@ -39,6 +39,7 @@ from include.ingestion.ocsf.language import (
     parse_path,
     paths,
 )
+from include.ingestion.ocsf.dialect import NOT_HEXADECIMAL
 from include.ingestion.ocsf.schema import Attribute, OcsfClass, Shape, ocsf_class
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class _Level:
     nested: Mapping[str, str]
     index: int
     prefix: str
+    lines: bool
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ class Plan:
         shapes: SQL that gives the distinct shapes of ``parsed``: ``kind`` and one column for each of `shape_columns`.
         kinds: by matched value; ``*`` is any other.
         needs_raw: whether a kind reads the record as a whole.
+        lines: texts of ``Key: value`` lines, in which the first of a repeated key counts.
     """
 
     parsed: str
@@ -187,6 +190,7 @@ class Plan:
     levels: Mapping[str, Mapping[tuple[str, ...], int]] = field(repr=False, default_factory=dict)
     candidates: Mapping[str, tuple[tuple[str, ...], ...]] = field(repr=False, default_factory=dict)
     needs_raw: bool = False
+    lines: frozenset[tuple[str, ...]] = frozenset()
 
     def kind_of(self, value: str | None) -> KindPlan | None:
         """The plan for a matched value."""
@@ -215,6 +219,7 @@ class _Compiler:
         self.nested = {
             _keys(parse_path(text, "nested"), "nested"): how for text, how in rules.nested.items()
         }
+        self.lines = {_nested_name(steps) for steps, how in self.nested.items() if how == "lines"}
         self.docs: dict[str, _Doc] = {RECORD: _Doc(RECORD, "raw")}
         for number, steps in enumerate(self.nested):
             self.docs[_nested_name(steps)] = _Doc(_nested_name(steps), f"nested{number}")
@@ -399,6 +404,7 @@ class _Compiler:
                 for name, document in self.named.items()
             },
             any(not path.document and not path.steps for kind in self.mapping.kinds for path in paths(kind.root)),
+            frozenset(steps for steps, how in self.nested.items() if how == "lines"),
         )
 
     def _parsed(self, matched: str, account: str, region: str) -> str:
@@ -462,7 +468,7 @@ class _Compiler:
     def _document_text(self, candidate: Path) -> str:
         steps = tuple(str(step) for step in candidate.steps)
         if not steps:
-            return "raw"
+            return self.sql.record
         if steps in self.nested:
             return self.docs[_nested_name(steps)].text
         place = self._place(RECORD, steps)
@@ -644,7 +650,21 @@ class _Draft:
             self.checks.append(
                 (f"{exists} AND NOT {there}" if exists != "true" else f"NOT {there}", f"{at_name}: required by {shape.name} in OCSF {self.version}, found none")
             )
+        for names, said, test in self._choices(shape, by_attribute):
+            at_name = ".".join((*path, " or ".join(names)))
+            self.checks.append((f"{exists} AND NOT ({test})", f"{at_name}: {said} by {shape.name} in OCSF {self.version}"))
         return below
+
+    def _choices(self, shape: Shape, columns: Mapping[str, list[str]]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+        """What a shape asks of several attributes together: their names, what it asks, SQL that is true where that holds."""
+        there = {name: self._any_of(columns.get(name, [])) for name in (*shape.at_least_one, *shape.just_one)}
+        if shape.at_least_one:
+            tests = [there[name] for name in shape.at_least_one]
+            if "true" not in tests:
+                yield shape.at_least_one, "at least one is required", " OR ".join(tests)
+        if shape.just_one:
+            counted = " + ".join(f"CASE WHEN {there[name]} THEN 1 ELSE 0 END" for name in shape.just_one)
+            yield shape.just_one, "just one is required", f"{counted} = 1"
 
     def _any_of(self, names: Sequence[str]) -> str:
         """SQL that is true where one of these columns has a value."""
@@ -682,7 +702,10 @@ class _Draft:
             text = self.compiler.text(value)
             if kind in ("text", "json"):
                 typed = text
-                text = None
+                if _has_base(value):
+                    typed = f"CASE WHEN {sql.left(f'{name}t', len(NOT_HEXADECIMAL))} = {sql.text(NOT_HEXADECIMAL)} THEN NULL ELSE {name}t END"
+                else:
+                    text = None
                 if path == ("metadata", "version"):
                     typed = f"regexp_replace({typed}, '^v', '')"
             elif kind == "ms":
@@ -810,7 +833,7 @@ class _Draft:
             name, steps = compiler.home(path)
             keys = _until_index(steps)
             if name in compiler.named:
-                picks.setdefault(name, {compiler.named[name].having}).add(keys[0])
+                picks.setdefault(name, set()).add(keys[0])
                 continue
             if name != RECORD:
                 nested = tuple(name.removeprefix("nested:").split("\0"))
@@ -819,7 +842,8 @@ class _Draft:
                 entered.setdefault((name, ()), set())
                 continue
             enter(RECORD, keys[:-1])
-            read.setdefault((RECORD, keys[:-1]), set()).add(keys[-1])
+            if len(keys) == len(steps):  # an array of which one item is read is kept, for its others
+                read.setdefault((RECORD, keys[:-1]), set()).add(keys[-1])
         for name in picks:
             for candidate in compiler.named[name].candidates:
                 enter(RECORD, _keys(candidate, name)[:-1])
@@ -834,7 +858,7 @@ class _Draft:
             inner = frozenset(entered.get((name, steps), set()) - keys_read)
             below = {key: compiler.docs[_nested_name((*steps, key))].text for key in inner if (*steps, key) in nested_texts}
             place = document.levels.index(steps)
-            levels.append(_Level(name, document.text, steps, frozenset(keys_read), inner, below, place, _prefix_of(name, steps)))
+            levels.append(_Level(name, document.text, steps, frozenset(keys_read), inner, below, place, _prefix_of(name, steps), name in compiler.lines))
         for name, fields in picks.items():
             document = compiler.docs[name]
             if () not in document.levels:
@@ -957,10 +981,7 @@ class _Draft:
                 inner = f"SELECT *{_and(composed)} FROM ({inner}) s"
             entries = sql.entries(explicit)
             if rest:
-                named = sorted(key for key, _ in explicit)
                 left = self._rest()
-                if named:
-                    left = sql.keep(left, lambda key: f"NOT ({sql.one_of(key, named)} AND {sql.has_key('explicit', key)})")
                 inner = f"SELECT *, {entries} AS explicit FROM ({inner}) s"
                 inner = f"SELECT *, {sql.join(['explicit', left])} AS entries FROM ({inner}) s"
                 unmapped = sql.map_of("entries")
@@ -1198,6 +1219,17 @@ def _conditional(condition: Condition, value: Expression | None) -> Expression |
     return None if value is None else If(condition, value, None)
 
 
+def _has_base(expression: Expression | None) -> bool:
+    match expression:
+        case Change():
+            return expression.how == "base" or _has_base(expression.of)
+        case First(options=parts) | Concat(parts=parts):
+            return any(_has_base(part) for part in parts)
+        case If():
+            return _has_base(expression.then) or _has_base(expression.otherwise)
+    return False
+
+
 def _split_of(value: Expression) -> str | None:
     while isinstance(value, Change):
         if value.how == "split":
@@ -1207,12 +1239,13 @@ def _split_of(value: Expression) -> str | None:
 
 
 def _fields(layout: Layout, sql: Dialect) -> list[tuple[str, str]]:
-    return [(name, _type_of(kind, sql)) for name, kind in layout.items()]
+    return [(name, type_of(kind, sql)) for name, kind in layout.items()]
 
 
-def _type_of(kind: Any, sql: Dialect) -> str:
+def type_of(kind: Any, sql: Dialect) -> str:
+    """The SQL type of a layout's entry."""
     if isinstance(kind, list):
-        return sql.list_type(_type_of(kind[0], sql))
+        return sql.list_type(type_of(kind[0], sql))
     return sql.struct_type(_fields(kind, sql)) if isinstance(kind, dict) else sql.types[kind]
 
 
@@ -1226,9 +1259,9 @@ def _struct(layout: Layout, columns: Mapping[tuple[str, ...], str], path: tuple[
             below = [column for place, column in columns.items() if place[: len(at)] == at]
             struct = _struct(kind, columns, at, sql)
             there = " OR ".join(f"{column} IS NOT NULL" for column in below)
-            fields.append((name, f"CASE WHEN {there} THEN {struct} END" if below else sql.null(_type_of(kind, sql))))
+            fields.append((name, f"CASE WHEN {there} THEN {struct} END" if below else sql.null(type_of(kind, sql))))
         else:
-            fields.append((name, sql.null(_type_of(kind, sql))))
+            fields.append((name, sql.null(type_of(kind, sql))))
     return sql.struct(fields)
 
 

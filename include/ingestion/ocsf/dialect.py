@@ -21,7 +21,8 @@ INTEGER: Final = r"\s*[+-]?[0-9]{1,19}(\.0+)?\s*"
 FINITE: Final = r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
 HEXADECIMAL: Final = r"\s*(0[xX])?[0-9A-Fa-f]{1,15}\s*"
 _CLOCK: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-ISO_TIME: Final = _CLOCK + r"(\.[0-9]{1,9})? ?(Z|z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?"
+NOT_HEXADECIMAL: Final = "not hexadecimal: "
+ISO_TIME: Final = _CLOCK + r"(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?"
 UTC_TIME: Final = _CLOCK + r"(\.[0-9]{1,6})?(Z|[+-]00:?00)?"
 """What of `ISO_TIME` a plain cast reads right."""
 EPOCH: Final = r"-?[0-9]{1,19}(\.[0-9]{1,9})?"
@@ -30,7 +31,7 @@ _STRPTIME: Final = {
     "Y": r"([0-9]{4})",
     "m": r"([0-9]{2})",
     "d": r"([0-9]{2})",
-    "H": r"([0-9]{2})",
+    "H": r"([01][0-9]|2[0-3])",
     "M": r"([0-9]{2})",
     "S": r"([0-9]{2})",
     "f": r"([0-9]{1,9})",
@@ -76,6 +77,8 @@ class DuckDb:
         "bool": "BOOLEAN",
         "double": "DOUBLE",
     }
+    record: Final = "raw"
+    """The record as its fields are read from."""
     carried: Final[tuple[str, ...]] = ()
     """Columns of ``chunk`` that the steps after the first need, too."""
 
@@ -141,7 +144,8 @@ class DuckDb:
 
     def text_at(self, document: str, steps: Sequence[Step]) -> str:
         """The text at a path: of a scalar itself, of an object or array compact JSON."""
-        return f"json_extract_string({document}, {self.path(steps)})"
+        # A number is printed as in `fields`, which json_extract_string does not do.
+        return f"json_transform(json_extract({document}, {self.path(steps)}), '\"VARCHAR\"')"
 
     def keys(self, document: str, levels: Sequence[Sequence[Step]]) -> str:
         """For each level the list of its keys as they stand; none where it is missing, empty where it is no object."""
@@ -177,22 +181,25 @@ class DuckDb:
         return "(" + " OR ".join(f"regexp_matches({text}, {self.text(pattern)})" for pattern in _LOOSE) + ")"
 
     def _lines(self, text: str) -> str:
-        # The first of a repeated key comes first.
-        line, place = "lambda_line", "lambda_place"
-        split = f"string_split_regex({text}, '\\r?\\n')"
-        key = f"trim(CASE WHEN position(': ' IN {line}) > 0 THEN left({line}, position(': ' IN {line}) - 1) ELSE left({line}, length({line}) - 1) END, chr(9) || ' ')"
-        value = f"CASE WHEN position(': ' IN {line}) > 0 THEN substr({line}, position(': ' IN {line}) + 2) ELSE '' END"
-        keyed = f"(position(': ' IN {line}) > 0 OR ends_with({line}, ':'))"
-        member = f"CASE WHEN {keyed} THEN to_json({key}) || ':' || to_json({value}) WHEN trim({line}) <> '' THEN to_json('Line' || {place}) || ':' || to_json({line}) END"
-        return f"('{{' || array_to_string(list_filter(list_transform({split}, lambda {line}, {place}: {member}), lambda {line}: {line} IS NOT NULL), ',') || '}}')"
+        lines = f"string_split_regex({text}, '\\r?\\n')"
+        colon = "position(': ' IN line)"
+        key = f"trim(CASE WHEN {colon} > 0 THEN left(line, {colon} - 1) ELSE left(line, length(line) - 1) END, chr(9) || ' ')"
+        value = f"CASE WHEN {colon} > 0 THEN substr(line, {colon} + 2) ELSE '' END"
+        member = (
+            f"CASE WHEN {colon} > 0 OR ends_with(line, ':') THEN {{'key': {key}, 'value': {value}}} "
+            "WHEN trim(line) <> '' THEN {'key': 'Line' || place, 'value': line} END"
+        )
+        members = f"list_filter(list_transform({lines}, lambda line, place: {member}), lambda one: one IS NOT NULL)"
+        keys = f"list_transform({members}, lambda one: one.key)"
+        first = f"list_filter({members}, lambda one, place: list_position({keys}, one.key) = place)"
+        texts = f"list_transform({first}, lambda one: to_json(one.key) || ':' || to_json(one.value))"
+        return f"('{{' || array_to_string({texts}, ',') || '}}')"
 
     def members(self, document: str, steps: Sequence[Step]) -> str:
         """The members of the object at a path: a list of structs ``key``, ``value`` (its text, see `text_at`), JSON nulls left out."""
         at = f"json_extract({document}, {self.path(steps)})" if steps else document
-        entries = f"map_entries(json_transform({at}, '\"MAP(VARCHAR, JSON)\"'))"
-        return (
-            f"list_filter(list_transform({entries}, lambda e: {{'key': e.key, 'value': e.value ->> '$'}}), lambda e: e.value IS NOT NULL)"
-        )
+        entries = f"map_entries(json_transform({at}, '\"MAP(VARCHAR, VARCHAR)\"'))"
+        return f"list_filter({entries}, lambda e: e.value IS NOT NULL)"
 
     # --- texts -------------------------------------------------------------------------------------------------------------------
 
@@ -221,9 +228,10 @@ class DuckDb:
         return f"strlen({text})"
 
     def hexadecimal(self, text: str) -> str:
-        """Decimal text of a hexadecimal one; any other text stays."""
-        digits = f"regexp_replace(trim({text}), '^0[xX]', '')"
-        return f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN CAST(CAST('0x' || {digits} AS BIGINT) AS VARCHAR) ELSE {text} END"
+        """Decimal text of a hexadecimal one; of any other text one that is no number of any kind."""
+        digits = f"regexp_extract({text}, '([0-9A-Fa-f]+)\\s*$', 1)"
+        decimal = f"CAST(try_cast('0x' || {digits} AS BIGINT) AS VARCHAR)"
+        return f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN {decimal} ELSE {self.text(NOT_HEXADECIMAL)} || {text} END"
 
     def left(self, text: str, length: int) -> str:
         """The first characters."""
@@ -363,10 +371,11 @@ class DuckDb:
         return found
 
     def map_of(self, entries: str) -> str:
-        """A map; a repeated key gets ``#`` and its place, so that no value is lost; none where there is no entry."""
+        """A map; none where there is no entry. The second of a key gets ``#2``, the third ``#3``, so that no value is lost."""
+        earlier = f"len(list_filter({entries}, lambda o, j: j < i AND o.key = e.key))"
         unique = (
-            f"list_transform({entries}, lambda e, i: {{'key': CASE WHEN list_position(list_transform({entries}, lambda o: o.key), e.key) = i "
-            "THEN e.key ELSE e.key || '#' || i END, 'value': e.value})"
+            f"list_transform({entries}, lambda e, i: {{'key': CASE WHEN {earlier} = 0 THEN e.key "
+            f"ELSE e.key || '#' || ({earlier} + 1) END, 'value': e.value}})"
         )
         return (
             f"CASE WHEN len({entries}) = 0 THEN NULL WHEN list_unique(list_transform({entries}, lambda e: e.key)) = len({entries}) "

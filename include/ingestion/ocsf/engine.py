@@ -403,7 +403,6 @@ class _Chunk:
         columns = rest_columns(kind, found, self.engine.sql)
         if columns is None:
             return kind.sql_rest.replace("FROM chosen", chosen), []
-        # What the mapping itself puts there wins, where it has a value: `assemble` takes the first of a key.
         told = "".join(f"{value} AS x{place}, " for place, (_, value) in enumerate(columns[0]))
         sql = kind.sql[: kind.rest_at] + told + kind.sql[kind.rest_at :]
         structs = ", ".join(columns[1])

@@ -121,11 +121,8 @@ def assemble(layout: Layout, plan: KindPlan, table: pa.Table, rest: Sequence[str
         unmapped = _array(table, "unmapped")
         arrays.append(unmapped if unmapped.type == UNMAPPED else unmapped.cast(UNMAPPED))
     else:
-        pairs = {key: _array(table, f"u{place}") for place, key in enumerate(plan.explicit)}
-        for place, key in enumerate(rest):  # what the mapping itself puts there wins, where it has a value
-            left = _array(table, f"x{place}")
-            pairs[key] = pc.coalesce(pairs[key], left) if key in pairs else left
-        arrays.append(_map_of(list(pairs), list(pairs.values()), rows))
+        names = [f"u{place}" for place in range(len(plan.explicit))] + [f"x{place}" for place in range(len(rest))]
+        arrays.append(_map_of([*plan.explicit, *rest], [_array(table, name) for name in names], rows))
     return pa.Table.from_arrays(arrays, schema=class_schema(layout))
 
 

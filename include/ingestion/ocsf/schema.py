@@ -63,6 +63,16 @@ class Shape:
         """Names of the attributes that must be there."""
         return tuple(self._document.get("required", ()))
 
+    @cached_property
+    def at_least_one(self) -> tuple[str, ...]:
+        """Names of the attributes of which one must be there, or more."""
+        return tuple(name for one in self._document.get("anyOf", ()) for name in one["required"])
+
+    @cached_property
+    def just_one(self) -> tuple[str, ...]:
+        """Names of the attributes of which one must be there, and no other."""
+        return tuple(name for one in self._document.get("oneOf", ()) for name in one["required"])
+
     @property
     def free(self) -> bool:
         """Whether any attribute is allowed, as in ``unmapped``."""

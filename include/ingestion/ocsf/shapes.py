@@ -6,6 +6,7 @@ columns like any other; only where shapes contradict each other does the general
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS: Final = 250
 """More left-over keys than this in one chunk are no log's habit: the general SQL takes them."""
+
+_PLAIN: Final = re.compile(r"[^\x00-\x1f]+")
 
 Shape = "Mapping[str, Any]"
 """A row of `Plan.shapes`."""
@@ -73,7 +76,7 @@ def look(plan: Plan, kind: KindPlan, shape: Mapping[str, Any]) -> Found:
                 claimed |= pick.read
             elif steps and steps[:-1] == level.steps:
                 claimed |= {steps[-1]}
-        found.repeated = found.repeated or len(set(keys)) < len(keys)
+        found.repeated = found.repeated or (not level.lines and len(set(keys)) < len(keys))
         open_keys = level.entered.intersection(keys) - level.read - _picked(plan, kind, shape, level)
         for key in keys:
             entry = Entry(level.text, (*level.steps, key), f"{level.prefix}{key}")
@@ -84,7 +87,8 @@ def look(plan: Plan, kind: KindPlan, shape: Mapping[str, Any]) -> Found:
         if place is None or not plan.candidates[pick.text][place]:
             continue
         keys = shape[f"{pick.text}_keys"][0]
-        found.repeated = found.repeated or len(set(keys)) < len(keys)
+        lines = plan.candidates[pick.text][place] in plan.lines
+        found.repeated = found.repeated or (not lines and len(set(keys)) < len(keys))
         prefix = ".".join(plan.candidates[pick.text][place])
         for key in keys:
             (found.read if key in pick.read else found.left).add(Entry(pick.text, (key,), f"{prefix}.{key}"))
@@ -137,9 +141,11 @@ def rest_columns(kind: KindPlan, shapes: Sequence[tuple[Mapping[str, Any], Found
             left.setdefault(entry, set()).add(pick)
         for entry in found.read:
             read.setdefault((entry.text, entry.steps), set()).add(pick)
-    names = [entry.name for entry in left]
+    names = [*kind.explicit, *(entry.name for entry in left)]
     if len(left) > MOST_COLUMNS or len(set(names)) < len(names):
         return None
+    if not all(_PLAIN.fullmatch(step) for entry in left for step in entry.steps):
+        return None  # what can't be the name of a column
     if any(places & read.get((entry.text, entry.steps), set()) for entry, places in left.items()):
         return None
     trees: dict[str, list[dict[str, Any]]] = {}

@@ -16,9 +16,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from include.ingestion.ocsf.compile import KindPlan, Layout, Plan, compile_source
+from include.ingestion.ocsf.compile import KindPlan, Layout, Plan, compile_source, type_of
 from include.ingestion.ocsf.dialect import EPOCH, FINITE, HEXADECIMAL, INTEGER, ISO_TIME, UTC_TIME, strptime_pattern
 from include.ingestion.ocsf.language import MappingError
+from include.spark.jobs.shared.ocsf_records import MARK_BEGIN, MARK_BETWEEN, MARK_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from include.ingestion.ocsf.compile import SourceRules
     from include.ingestion.ocsf.language import MappingFile, Step
 
-MARK_BEGIN: Final = "\ufdd0"
-MARK_END: Final = "\ufdd1"
-"""Around a number that the reader marked; Unicode promises that these two are no characters."""
 RECORD: Final = "raw"
 TEXT: Final = "read_text"
 """The record with numbers marked; none where no number needs it."""
@@ -114,11 +112,16 @@ class Spark:
 
     def field(self, struct: str, steps: Sequence[str]) -> str:
         """A leaf of `fields`."""
-        return self._unmark(struct + "".join(f".{self.name_of(step)}" for step in steps))
+        place = struct + "".join(f".{self.name_of(step)}" for step in steps)
+        number = f"\\A{MARK_BEGIN}([^{MARK_BETWEEN}]*){MARK_BETWEEN}.*"
+        field = f"CASE WHEN {TEXT} IS NULL THEN {place} ELSE {self._without_marks(self._replace(place, number))} END"
+        self._marked[field] = place
+        return field
 
     def text_at(self, document: str, steps: Sequence[Step]) -> str:
         """The text at a path: of a scalar itself, of an object or array compact JSON."""
-        return self._unmark(self._at(document, steps))
+        text = self._at(document, steps)
+        return f"CASE WHEN {TEXT} IS NULL THEN {text} ELSE {self._without_marks(text)} END"
 
     def keys(self, document: str, levels: Sequence[Sequence[Step]]) -> str:
         """For each level the list of its keys as they stand; none where it is missing, empty where it is no object."""
@@ -178,13 +181,10 @@ class Spark:
         told = f"{DOCUMENTS}[{self.documents.index(wanted)}]"
         return f"CASE WHEN {told}.is_object THEN {self._marked.get(text, text)} ELSE {told}.text END"
 
-    def _unmark(self, text: str) -> str:
-        plain = f"CASE WHEN {TEXT} IS NULL THEN {text} ELSE {self._without_marks(text)} END"
-        self._marked[plain] = text
-        return plain
-
     def _without_marks(self, text: str) -> str:
-        pattern = f'"?{MARK_BEGIN}([^{MARK_END}]*){MARK_END}"?'
+        return self._replace(text, f'"?{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}"?')
+
+    def _replace(self, text: str, pattern: str) -> str:
         return f"regexp_replace({text}, {self.text(pattern)}, '$1')"
 
     # --- texts -------------------------------------------------------------------------------------------------------------------
@@ -379,39 +379,31 @@ def java_pattern(pattern: str) -> str:
     ``$`` is the end of the text, not also a line end before it; ``.`` is anything but ``\n``; ``\s`` lacks the vertical tab; within brackets
     neither ``[`` nor ``&&`` means anything.
     """
-    found, place, depth = "", 0, 0
+    found, place, inside = "", 0, False
     while place < len(pattern):
-        one = pattern[place]
-        if one == "\\":
-            pair = pattern[place : place + 2]
-            space = r"\t\n\f\r "
-            found += (space if depth else f"[{space}]") if pair == r"\s" else f"[^{space}]" if pair == r"\S" and not depth else pair
-            place += 2
-            continue
-        if depth:
-            named = re.match(r"\[:(\^?)([a-z]+):\]", pattern[place:])
-            if named:
-                found += rf"\{'P' if named[1] else 'p'}{{{_POSIX[named[2]]}}}"
-                place += named.end()
-                continue
-            if one == "]" and place > depth:
-                depth = 0
-            found += f"\\{one}" if one in "[&" else one
-        elif one == "[":
-            depth = place + (2 if pattern[place + 1 : place + 2] == "^" else 1)
-            found += pattern[place:depth]
-            if pattern[depth : depth + 1] == "]":
-                found += r"\]"
-                depth += 1
-            place = depth
-            depth -= 1
-            continue
-        else:
-            found += r"\z" if one == "$" else one
-        place += 1
-    return f"(?d){found}" if "." in found or "(?i" in found else found
+        part = _PART.match(pattern, place)
+        assert part is not None
+        one, place = part.group(), part.end()
+        if one == r"\s":
+            one = _SPACE if inside else f"[{_SPACE}]"
+        elif one == r"\S" and not inside:
+            one = f"[^{_SPACE}]"
+        elif inside and one.startswith("[:"):
+            one = rf"\{'P' if one[2] == '^' else 'p'}{{{_POSIX[one.strip('[:^]')]}}}"
+        elif inside and one[0] in "[&":
+            one, place = "\\" + one[0], part.start() + 1
+        elif inside:
+            inside = one != "]"
+        elif one.startswith("["):
+            inside, one = True, one.replace("]", r"\]")
+        elif one == "$":
+            one = r"\z"
+        found += one
+    return f"(?d){found}"
 
 
+_PART: Final = re.compile(r"\\.|\[:\^?[a-z]+:\]|\[\^?\]?|.", re.DOTALL)
+_SPACE: Final = r"\t\n\f\r "
 _POSIX: Final = {
     "alnum": "Alnum",
     "alpha": "Alpha",
@@ -425,6 +417,67 @@ _POSIX: Final = {
     "punct": "Punct",
     "space": "Space",
     "upper": "Upper",
-    "word": "Alnum}_\\p{Alnum",
     "xdigit": "XDigit",
 }
+
+
+def spark_plan(mapping: MappingFile, rules: SourceRules) -> dict[str, Any]:
+    """A compiled source as plain data: all that a Spark job has to know of it.
+
+    Returns:
+        ``levels`` and ``documents`` for the reader; ``parsed``, which reads ``chunk``; ``kinds`` in order, each with its matched ``value``, its
+        ``class``, ``repeated`` (of a row of ``parsed``: whether a key stands twice where the kind reads) and ``mapped``, which reads ``chosen``
+        and gives ``n``, ``problem``, ``account``, ``region`` and the attributes of the class, the same columns for each of its kinds.
+    """
+    sql = Spark()
+    plan = compile_source(mapping, rules, sql)
+    return {
+        "levels": [[str(step) for step in steps] for steps in sql.levels.get(RECORD, ())],
+        "documents": [[list(steps), how] for steps, how in sql.documents],
+        "parsed": plan.parsed,
+        "kinds": [
+            {
+                "value": kind.value,
+                "class": kind.class_name,
+                "repeated": _repeated(plan, kind),
+                "mapped": _mapped(plan.layouts[kind.class_name], kind, sql, rest=rules.keep_unmapped),
+            }
+            for kind in plan.kinds.values()
+        ],
+    }
+
+
+def _repeated(plan: Plan, kind: KindPlan) -> str:
+    """As `shape_of` has it."""
+    tests = [(f"{level.text}_keys[{level.index}]", "") for level in kind.levels]
+    for pick in kind.picks:
+        inner = [str(place) for place, steps in enumerate(plan.candidates[pick.text]) if steps]
+        if inner:
+            tests.append((f"{pick.text}_keys[0]", f"{pick.text}_pick IN ({', '.join(inner)}) AND "))
+    found = [f"coalesce({where}size(array_distinct({keys})) < size({keys}), false)" for keys, where in tests]
+    return " OR ".join(found) or "false"
+
+
+def _mapped(layout: Layout, kind: KindPlan, sql: Spark, *, rest: bool) -> str:
+    """The kind's select with its flat columns put together to the attributes of its class."""
+    columns = {leaf.path: leaf.column for leaf in kind.leaves}
+
+    def below(path: tuple[str, ...]) -> list[str]:
+        return [column for at, column in columns.items() if at[: len(path)] == path]
+
+    def build(shape: Any, path: tuple[str, ...]) -> str:
+        if path in columns:
+            return columns[path]
+        if not isinstance(shape, dict) or not below(path):
+            return sql.null(type_of(shape, sql))
+        fields = [(name, build(inner, (*path, name))) for name, inner in shape.items()]
+        there = " OR ".join(f"{column} IS NOT NULL" for column in below(path))
+        return f"CASE WHEN {there} THEN {sql.struct(fields)} END"
+
+    attributes = [f"{build(shape, (name,))} AS {sql.name_of(name)}" for name, shape in layout.items()]
+    if rest:
+        inner, unmapped = kind.sql_rest, "unmapped"
+    else:
+        pairs = [(key, f"u{place}") for place, key in enumerate(kind.explicit)]
+        inner, unmapped = f"SELECT *, {sql.entries(pairs)} AS entries FROM ({kind.sql}) s", sql.map_of("entries")
+    return f"SELECT n, problem, account, region, {', '.join(attributes)}, {unmapped} AS unmapped FROM ({inner}) s"
