@@ -1109,11 +1109,13 @@ class PerEventMapper:
             record["type_uid"] = kind.type_uid_base + record["activity_id"]
         time = record.get("time")
         self._check(time)
-        unmapped = _kept(kind.keeps, levels) if kind.keeps else {}
+        unmapped: dict[str, str] = {}
         for name, read in kind.explicit:
             found = read(levels)
             if found is not None:
-                unmapped[name] = text_of(found)
+                _put(unmapped, name, text_of(found))
+        for name, kept in _kept(kind.keeps, levels):
+            _put(unmapped, name, kept)
         return Mapped(
             kind.class_name,
             kind.version,
@@ -1343,9 +1345,18 @@ def _keeps(compiler: _Compiler) -> Iterator[_Keep]:
     return walk(compiler.root, "")
 
 
-def _kept(keeps: Iterable[_Keep], levels: Levels) -> dict[str, str]:
+def _put(unmapped: dict[str, str], name: str, text: str) -> None:
+    """Add a text; the second of a name gets ``#2``, the third ``#3``."""
+    if name in unmapped:
+        place = 2
+        while f"{name}#{place}" in unmapped:
+            place += 1
+        name = f"{name}#{place}"
+    unmapped[name] = text
+
+
+def _kept(keeps: Iterable[_Keep], levels: Levels) -> Iterator[tuple[str, str]]:
     """The rest of an event, as text by dotted path."""
-    found: dict[str, str] = {}
     for keep in keeps:
         level = levels[keep.level]
         if not level:
@@ -1355,13 +1366,12 @@ def _kept(keeps: Iterable[_Keep], levels: Levels) -> dict[str, str]:
             if key not in handled:
                 value = level[key]
                 if value is not None:
-                    found.setdefault(prefix + key, value if type(value) is str else compact(value))
+                    yield prefix + key, value if type(value) is str else text_of(value)
         for key, inner in keep.entered:
             if not levels[inner]:
                 value = level.get(key)
                 if value is not None:
-                    found.setdefault(prefix + key, value if type(value) is str else compact(value))
-    return found
+                    yield prefix + key, value if type(value) is str else text_of(value)
 
 
 def _columns(text: str, rules: Mapping[str, Any]) -> dict[str, Any]:

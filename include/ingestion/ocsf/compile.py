@@ -471,8 +471,7 @@ class _Compiler:
             return self.sql.record
         if steps in self.nested:
             return self.docs[_nested_name(steps)].text
-        place = self._place(RECORD, steps)
-        return self.sql.document(place, steps)
+        return self.sql.object(self._place(RECORD, steps), steps)
 
     def _having(self, candidate: Path, document: Document) -> str:
         if not candidate.steps:

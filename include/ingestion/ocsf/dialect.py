@@ -25,7 +25,7 @@ NOT_HEXADECIMAL: Final = "not hexadecimal: "
 ISO_TIME: Final = _CLOCK + r"(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?"
 UTC_TIME: Final = _CLOCK + r"(\.[0-9]{1,6})?(Z|[+-]00:?00)?"
 """What of `ISO_TIME` a plain cast reads right."""
-EPOCH: Final = r"-?[0-9]{1,19}(\.[0-9]{1,9})?"
+EPOCH: Final = r"[+-]?[0-9]{1,19}(\.[0-9]{1,9})?"
 
 _STRPTIME: Final = {
     "Y": r"([0-9]{4})",
@@ -163,6 +163,10 @@ class DuckDb:
         """The text at a path of the record, if it is one JSON object."""
         return f"CASE WHEN {self.is_object(text)} THEN {text} END"
 
+    def object(self, text: str, steps: Sequence[str]) -> str:
+        """The text at a path of the record, if what is there is an object; a text is none, whatever it holds."""
+        return f"CASE WHEN json_type({self.record}, {self.path(steps)}) = 'OBJECT' THEN {text} END"
+
     def lines_document(self, text: str, _steps: Sequence[str]) -> str:
         """The text at a path of the record as a JSON object, whether it is one or has ``Key: value`` lines."""
         return f"CASE WHEN {text} IS NULL THEN NULL WHEN {self.is_object(text)} THEN {text} ELSE {self._lines(text)} END"
@@ -296,13 +300,13 @@ class DuckDb:
         return f"({seconds} + {fraction} - {offset})"
 
     def _epoch(self, text: str, unit: str | None) -> str:
-        whole = f"try_cast(regexp_extract({text}, '^-?[0-9]+') AS BIGINT)"
+        whole = f"try_cast(regexp_extract({text}, '^[+-]?[0-9]+') AS BIGINT)"
         part = f"CAST(left(regexp_extract({text}, '\\.([0-9]+)$', 1) || '000', 3) AS BIGINT)"
         seconds = f"try_cast({whole}::HUGEINT * 1000 + (CASE WHEN starts_with({text}, '-') THEN -1 ELSE 1 END) * {part} AS BIGINT)"
         scaled = {"s": seconds, "ms": whole, "us": f"({whole} // 1000)", "ns": f"({whole} // 1000000)"}
         if unit:
             return scaled[unit]
-        digits = f"length(regexp_extract({text}, '^-?0*([0-9]+)', 1))"
+        digits = f"length(regexp_extract({text}, '^[+-]?0*([0-9]+)', 1))"
         return f"CASE WHEN {digits} <= 11 THEN {seconds} WHEN {digits} <= 14 THEN {whole} WHEN {digits} <= 17 THEN {scaled['us']} ELSE {scaled['ns']} END"
 
     # --- lists and structs ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -25,7 +25,7 @@ from include.ingestion.ocsf.dialect import DuckDb
 from include.ingestion.ocsf.language import load_mapping
 from include.ingestion.ocsf.parquet import DAY_MS, Output, PartitionedWriter, assemble, split
 from include.ingestion.ocsf.shapes import Found, look, rest_columns
-from include.ingestion.reading import read_records
+from include.ingestion.reading import Format, ReadSpec, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,6 +55,7 @@ class InputObject:
         etag: likewise.
         account: told by its key; none where the event tells.
         region: likewise.
+        replayed: whether it holds raw records of dead letters, one after the other, whatever the source's objects are like.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class InputObject:
     etag: str | None
     account: str | None
     region: str | None
+    replayed: bool = False
 
 
 @dataclass
@@ -226,8 +228,9 @@ class _Run:
 
     def read(self, place: int, item: InputObject) -> None:
         """Collect the records of one object; small objects share a chunk."""
+        spec = self.engine.source.read_spec
         for chunk in read_records(
-            item.path, self.engine.source.read_spec, chunk_records=CHUNK_RECORDS, chunk_bytes=CHUNK_BYTES
+            item.path, _replayed(spec) if item.replayed else spec, chunk_records=CHUNK_RECORDS, chunk_bytes=CHUNK_BYTES
         ):
             for rejected in chunk.rejected:
                 self._reject(place, item, rejected)
@@ -349,9 +352,8 @@ class _Chunk:
 
     def _without_kind(self) -> None:
         known = [self.engine.sql.text(value) for value in self.engine.plan.kinds]
-        rows = self.engine.connection.execute(
-            f"SELECT n, left(kind, 80) FROM parsed WHERE kind IS NULL OR kind NOT IN ({', '.join(known)})"
-        ).fetchall()
+        unknown = f" OR kind NOT IN ({', '.join(known)})" if "*" not in self.engine.plan.kinds else ""
+        rows = self.engine.connection.execute(f"SELECT n, left(kind, 80) FROM parsed WHERE kind IS NULL{unknown}").fetchall()
         self.set_aside(
             (n, "no_kind", "expected a value in the mapping's matched_field, found none")
             if kind is None
@@ -434,3 +436,10 @@ def _told(values: list[str | None], index: np.ndarray[Any, Any]) -> pa.Array:
 def _fit(value: str | None, pattern: str) -> str | None:
     """An account or region that may stand in a path of the lake."""
     return value if value is not None and re.fullmatch(pattern, value) else None
+
+
+def _replayed(spec: ReadSpec) -> ReadSpec:
+    """How an object of raw records is read: the records themselves, without what stood around them."""
+    if spec.format in (Format.JSON, Format.PARQUET):
+        return replace(spec, format=Format.JSON, records_at=None)
+    return replace(spec, csv=replace(spec.csv, header=False)) if spec.csv is not None and spec.csv.columns else spec

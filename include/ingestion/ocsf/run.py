@@ -101,7 +101,8 @@ def _lanes(objects: list[dict[str, Any]], threads: int) -> list[list[int]]:
 def _run_here(request: dict[str, Any], source: Source, digest: str, out: Path, threads: int) -> dict[str, Any]:
     objects = []
     for item in request["objects"]:
-        match = source.match(item["key"])
+        replayed = item.get("replay_of")
+        match = source.match((replayed or item)["key"])
         objects.append(
             InputObject(
                 Path(item["path"]),
@@ -111,6 +112,7 @@ def _run_here(request: dict[str, Any], source: Source, digest: str, out: Path, t
                 item.get("etag"),
                 match.account if match and source.account_id.key else None,
                 match.region if match and source.region.key else None,
+                replayed is not None,
             )
         )
     engine = Engine(source, threads=threads, work=out)

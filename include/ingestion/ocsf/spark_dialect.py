@@ -140,6 +140,10 @@ class Spark:
         """The text at a path of the record, if it is one JSON object."""
         return self._document(text, steps, "json")
 
+    def object(self, text: str, steps: Sequence[str]) -> str:
+        """The text at a path of the record, if what is there is an object; a text is none, whatever it holds."""
+        return self._document(text, steps, "object")
+
     def lines_document(self, text: str, steps: Sequence[str]) -> str:
         """The text at a path of the record as a JSON object, whether it is one or has ``Key: value`` lines."""
         return self._document(text, steps, "lines")
@@ -427,7 +431,7 @@ def spark_plan(mapping: MappingFile, rules: SourceRules) -> dict[str, Any]:
     Returns:
         ``levels`` and ``documents`` for the reader; ``parsed``, which reads ``chunk``; ``kinds`` in order, each with its matched ``value``, its
         ``class``, ``repeated`` (of a row of ``parsed``: whether a key stands twice where the kind reads) and ``mapped``, which reads ``chosen``
-        and gives ``n``, ``problem``, ``account``, ``region`` and the attributes of the class, the same columns for each of its kinds.
+        and gives ``n``, ``problem``, ``account``, ``region`` and ``event``, a struct of the class's attributes, the same for each of its kinds.
     """
     sql = Spark()
     plan = compile_source(mapping, rules, sql)
@@ -459,7 +463,7 @@ def _repeated(plan: Plan, kind: KindPlan) -> str:
 
 
 def _mapped(layout: Layout, kind: KindPlan, sql: Spark, *, rest: bool) -> str:
-    """The kind's select with its flat columns put together to the attributes of its class."""
+    """The kind's select with its flat columns put together to an event of its class."""
     columns = {leaf.path: leaf.column for leaf in kind.leaves}
 
     def below(path: tuple[str, ...]) -> list[str]:
@@ -474,10 +478,10 @@ def _mapped(layout: Layout, kind: KindPlan, sql: Spark, *, rest: bool) -> str:
         there = " OR ".join(f"{column} IS NOT NULL" for column in below(path))
         return f"CASE WHEN {there} THEN {sql.struct(fields)} END"
 
-    attributes = [f"{build(shape, (name,))} AS {sql.name_of(name)}" for name, shape in layout.items()]
     if rest:
         inner, unmapped = kind.sql_rest, "unmapped"
     else:
         pairs = [(key, f"u{place}") for place, key in enumerate(kind.explicit)]
         inner, unmapped = f"SELECT *, {sql.entries(pairs)} AS entries FROM ({kind.sql}) s", sql.map_of("entries")
-    return f"SELECT n, problem, account, region, {', '.join(attributes)}, {unmapped} AS unmapped FROM ({inner}) s"
+    attributes = [(name, build(shape, (name,))) for name, shape in layout.items()]
+    return f"SELECT n, problem, account, region, {sql.struct([*attributes, ('unmapped', unmapped)])} AS event FROM ({inner}) s"
