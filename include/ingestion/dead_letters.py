@@ -115,12 +115,17 @@ def write(path: Path, letters: Iterable[DeadLetter]) -> int:
     records = 0
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
         for letter in letters:
-            document = {**asdict(letter), "raw": base64.b64encode(letter.raw).decode()}
-            if (letter.piece, letter.pieces) == (1, 1):
-                del document["piece"], document["pieces"]
-            file.write(json.dumps(document, separators=(",", ":")).encode() + b"\n")
+            file.write(line_of(letter))
             records += letter.last
     return records
+
+
+def line_of(letter: DeadLetter) -> bytes:
+    """A letter as one line of a file."""
+    document = {**asdict(letter), "raw": base64.b64encode(letter.raw).decode()}
+    if (letter.piece, letter.pieces) == (1, 1):
+        del document["piece"], document["pieces"]
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
 def read(file: IO[bytes], name: str = "dead letters") -> Iterator[DeadLetter]:

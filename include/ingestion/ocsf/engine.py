@@ -6,9 +6,7 @@ dead letters with its reason; every record that was read is written or set aside
 
 from __future__ import annotations
 
-import base64
 import gzip
-import json
 import re
 import warnings
 from collections import Counter
@@ -20,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.ingestion.dead_letters import DeadLetter, line_of
 from include.ingestion.ocsf.compile import ACCOUNT, REGION, KindPlan, Plan, SourceRules, compile_source
 from include.ingestion.ocsf.dialect import DuckDb
 from include.ingestion.ocsf.language import load_mapping
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from include.ingestion.reading import Rejected
     from include.ingestion.sources import Source
 
 CHUNK_RECORDS: Final = 120_000
@@ -109,44 +109,42 @@ def rules_of(source: Source) -> SourceRules:
     )
 
 
-class DeadLetters:
-    """The records that were set aside, as gzip JSON lines."""
+class DeadLetterFile:
+    """The records of a batch that were set aside; the file is there once there is one."""
 
-    def __init__(self, path: Path, common: dict[str, Any]) -> None:
+    def __init__(self, path: Path, source: str, batch: str, digest: str) -> None:
         self.path = path
         self.records = 0
-        self._common = common
-        self._file: Any = None
+        self._told = (source, batch, digest)
+        self._file: gzip.GzipFile | None = None
 
-    def add(self, item: InputObject, number: int, offset: int | None, code: str, detail: str, raw: bytes, piece: int = 0, last: bool = True) -> None:
-        """Write one; a long record takes several lines, of which the last says so."""
-        if self._file is None:
-            self._file = gzip.open(self.path, "wt", encoding="utf-8", compresslevel=6)  # noqa: SIM115 - closed with the batch
+    def add(self, item: InputObject, number: int, offset: int | None, code: str, detail: str, raw: bytes) -> None:
+        """Write one, in pieces if it is long."""
         pieces = [raw[start : start + RAW_BYTES] for start in range(0, len(raw), RAW_BYTES)] or [b""]
-        for place, part in enumerate(pieces):
-            line = {
-                **self._common,
-                "bucket": item.bucket,
-                "key": item.key,
-                "version_id": item.version_id,
-                "etag": item.etag,
-                "record": number,
-                "offset": offset,
-                "reason": code,
-                "detail": detail,
-                "piece": piece + place,
-                "last": last and place == len(pieces) - 1,
-                "raw": base64.b64encode(part).decode(),
-            }
-            self._file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
-        if last:
-            self.records += 1
+        for place, part in enumerate(pieces, start=1):
+            self.add_piece(item, number, offset, code, detail, part, place, len(pieces))
+
+    def add_piece(
+        self, item: InputObject, number: int, offset: int | None, code: str, detail: str, raw: bytes, piece: int, pieces: int
+    ) -> None:
+        """Write one piece of one; ``pieces`` may be 0 in all but the last."""
+        if self._file is None:
+            # No time and no name in it: the same batch gives the same bytes.
+            self._file = gzip.GzipFile(filename="", fileobj=self.path.open("wb"), mode="wb", compresslevel=6, mtime=0)
+        source, batch, digest = self._told
+        letter = DeadLetter(
+            source, item.bucket, item.key, item.version_id, item.etag or "", number, offset, code, detail, raw, 0, batch, digest, piece, pieces
+        )
+        self._file.write(line_of(letter))
+        self.records += letter.last
 
     def close(self) -> list[dict[str, Any]]:
         """The file that was written, if any."""
         if self._file is None:
             return []
+        raw = self._file.fileobj
         self._file.close()
+        raw.close()  # type: ignore[union-attr]
         return [{"path": str(self.path), "records": self.records}]
 
 
@@ -185,12 +183,11 @@ class Engine:
         Raises:
             RuntimeError: the counts don't add up; nothing of ``out`` may be used.
         """
-        common = {"source": self.source.name, "batch": batch, "mapping_digest": digest}
         run = _Run(
             self,
             objects,
             PartitionedWriter(out, prefix),
-            DeadLetters(out / f"{prefix}-dead-letters.jsonl.gz", common),
+            DeadLetterFile(out / f"{prefix}-dead-letters.jsonl.gz", self.source.name, batch, digest),
             Counts(by_object=[[0, 0, 0] for _ in objects]),
             region,
             account,
@@ -215,7 +212,7 @@ class _Run:
     engine: Engine
     objects: Sequence[InputObject]
     writer: PartitionedWriter
-    letters: DeadLetters
+    letters: DeadLetterFile
     counts: Counts
     region: str | None
     account: str | None
@@ -248,12 +245,18 @@ class _Run:
             self.counts.read += records
             self.counts.by_object[place][0] += records
 
-    def _reject(self, place: int, item: InputObject, rejected: Any) -> None:
-        last = getattr(rejected, "last", True)
-        self.letters.add(
-            item, rejected.number, rejected.offset, rejected.reason, rejected.detail, rejected.raw, rejected.piece, last
+    def _reject(self, place: int, item: InputObject, rejected: Rejected) -> None:
+        self.letters.add_piece(
+            item,
+            rejected.number,
+            rejected.offset,
+            rejected.reason,
+            rejected.detail,
+            rejected.raw,
+            rejected.piece,
+            rejected.pieces,
         )
-        if last:
+        if rejected.last:
             self.counts.read += 1
             self.counts.by_object[place][0] += 1
             self._count_aside(place, rejected.reason)
