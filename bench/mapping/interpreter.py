@@ -38,7 +38,8 @@ class Interpreter:
         self.fragments = events.get("$fragments", {})
         self.matched = events["matched_field"]
         self.kinds = {
-            value: (entry["schema"], self.included(entry["schema_mapping"])) for value, entry in events["ocsf_mapping"].items()
+            value: (entry["schema"], self.included(entry["schema_mapping"]))
+            for value, entry in events["ocsf_mapping"].items()
         }
         self.missing = events.get("$missing", [""])
         self.documents = events.get("$documents", {})
@@ -203,7 +204,9 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both and not _is_keyword(value) and not _is_keyword(merged[key]) else value
+        merged[key] = (
+            _merged(merged[key], value) if both and not _is_keyword(value) and not _is_keyword(merged[key]) else value
+        )
     return merged
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from include.ingestion.ocsf.engine import Engine, InputObject
 from include.ingestion.ocsf.language import MappingError
 from include.ingestion.ocsf.parquet import glue_columns
+from include.ingestion.security_lake import custom_source_name
 from include.ingestion.sources import SOURCES_DIR, SourceError, all_sources, check_sources, load_source
 
 if TYPE_CHECKING:
@@ -44,13 +45,22 @@ def check_source(source: Source, *, write: bool = False) -> list[str]:
     except MappingError as error:
         return [f"{source.name}: {error}"]
     problems = [
-        f"{source.name}/mapping.json: {kind.value}: {broken}" for kind in engine.plan.kinds.values() for broken in kind.broken
+        f"{source.name}/mapping.json: {kind.value}: {broken}"
+        for kind in engine.plan.kinds.values()
+        for broken in kind.broken
     ]
+    for name in engine.plan.layouts:
+        try:
+            custom_source_name(source.name, name)
+        except ValueError as error:
+            problems.append(f"{source.name}/mapping.json: {error}")
     file = source.folder / CLASSES_FILE
     if write:
         file.write_text(classes_json(engine), encoding="utf-8")
     elif not file.is_file() or file.read_text(encoding="utf-8") != classes_json(engine):
-        problems.append(f"{source.name}/{CLASSES_FILE}: expected what the mapping compiles to; run make check-sources WRITE=1")
+        problems.append(
+            f"{source.name}/{CLASSES_FILE}: expected what the mapping compiles to; run make check-sources WRITE=1"
+        )
     return problems + _check_samples(source, engine)
 
 
@@ -86,7 +96,8 @@ def _check_samples(source: Source, engine: Engine) -> list[str]:
                     look(kind)
                 if counts.set_aside:
                     problems.append(
-                        f"{source.name}/samples/{path.name}: expected every record to map, found {counts.set_aside} set aside: {_said(letters)}"
+                        f"{source.name}/samples/{path.name}: expected every record to map, "
+                        f"found {counts.set_aside} set aside: {_said(letters)}"
                     )
             elif counts.written:
                 problems.append(

@@ -2,12 +2,13 @@
 
 Two steps of SQL, the first for all records of a chunk, the second for those of one kind:
 
-1. **parsed**: each record's fields as texts (one pass over its JSON), the keys of each object that the mapping reads, its documents, its kind.
+1. **parsed**: each record's fields as texts (one pass over its JSON), the keys of each object that the mapping reads, its documents, its
+   kind.
 2. **mapped**: texts → typed leaves → what is wrong with the event, if anything; one flat column for each leaf of the OCSF event, which the
    caller puts together to structs (in Arrow that costs nothing).
 
-What a record has beyond what its mapping reads is found by its *shape*: the lists of its keys. Few shapes occur in a log, so the caller asks
-for the distinct ones and `shapes` tells from them whether a key repeats and what is left over: a few more columns, mostly.
+What a record has beyond what its mapping reads is found by its *shape*: the lists of its keys. Few shapes occur in a log, so the caller
+asks for the distinct ones and `shapes` tells from them whether a key repeats and what is left over: a few more columns, mostly.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from include.ingestion.ocsf.dialect import NOT_HEXADECIMAL
 from include.ingestion.ocsf.language import (
     RECORD,
     Change,
@@ -39,8 +41,8 @@ from include.ingestion.ocsf.language import (
     parse_path,
     paths,
 )
-from include.ingestion.ocsf.dialect import NOT_HEXADECIMAL
 from include.ingestion.ocsf.schema import Attribute, OcsfClass, Shape, ocsf_class
+from include.ingestion.places import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,12 +50,7 @@ if TYPE_CHECKING:
     from include.ingestion.ocsf.dialect import DuckDb
     from include.ingestion.ocsf.spark_dialect import Spark
 
-    Dialect = DuckDb | Spark
-
-ACCOUNT: Final = r"[0-9]{12}|external(_[A-Za-z0-9_-]{1,64})?"
-"""What may stand in a partition path as ``accountId``: an AWS account, or ``external`` with or without a name."""
-
-REGION: Final = r"[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}"
+    type Dialect = DuckDb | Spark
 
 FOUND_CHARACTERS: Final = 80
 """How much of a wrong value a reason quotes."""
@@ -72,6 +69,8 @@ class SourceRules:
         nested: path → ``json`` or ``lines``: texts that hold a document.
         account: path of the event's account, where the object's key doesn't tell.
         region: the same of the region.
+        default_account: where neither tells, for an engine that can't add it later.
+        default_region: likewise.
         keep_unmapped: whether ``unmapped`` keeps what the mapping doesn't read.
         earliest: epoch ms, the first time that an event may have.
         latest: epoch ms, the first that it may not.
@@ -81,6 +80,8 @@ class SourceRules:
     nested: Mapping[str, str] = field(default_factory=dict)
     account: str | None = None
     region: str | None = None
+    default_account: str | None = None
+    default_region: str | None = None
     keep_unmapped: bool = True
     earliest: int = 946_684_800_000
     latest: int = 4_102_444_800_000
@@ -150,6 +151,30 @@ class _Level:
     lines: bool
 
 
+@dataclass
+class _Reads:
+    """What a kind takes from each object, and which it looks into, by document and steps."""
+
+    levels: dict[tuple[str, tuple[str, ...]], tuple[set[str], set[str]]] = field(
+        default_factory=lambda: {(RECORD, ()): (set(), set())}
+    )
+
+    def enter(self, name: str, steps: tuple[str, ...]) -> None:
+        """Look into the object at ``steps``, and into those around it."""
+        self._at(name, ())
+        for depth, step in enumerate(steps):
+            self._at(name, steps[:depth])[1].add(step)
+            self._at(name, steps[: depth + 1])
+
+    def take(self, name: str, steps: tuple[str, ...]) -> None:
+        """Read the value at ``steps``."""
+        self.enter(name, steps[:-1])
+        self._at(name, steps[:-1])[0].add(steps[-1])
+
+    def _at(self, name: str, steps: tuple[str, ...]) -> tuple[set[str], set[str]]:
+        return self.levels.setdefault((name, steps), (set(), set()))
+
+
 @dataclass(frozen=True)
 class _Pick:
     """A named document as one kind reads it."""
@@ -175,7 +200,8 @@ class Plan:
     """A compiled source.
 
     Attributes:
-        parsed: SQL that reads the table ``chunk`` (``n``, ``raw``, ``account``, ``region``; records that are JSON objects) and gives ``parsed``.
+        parsed: SQL that reads the table ``chunk`` (``n``, ``raw``, ``account``, ``region``; records that are JSON objects) and gives
+            ``parsed``.
         shapes: SQL that gives the distinct shapes of ``parsed``: ``kind`` and one column for each of `shape_columns`.
         kinds: by matched value; ``*`` is any other.
         needs_raw: whether a kind reads the record as a whole.
@@ -216,9 +242,7 @@ class _Compiler:
         self.mapping = mapping
         self.rules = rules
         self.sql = dialect
-        self.nested = {
-            _keys(parse_path(text, "nested"), "nested"): how for text, how in rules.nested.items()
-        }
+        self.nested = {_keys(parse_path(text, "nested"), "nested"): how for text, how in rules.nested.items()}
         self.lines = {_nested_name(steps) for steps, how in self.nested.items() if how == "lines"}
         self.docs: dict[str, _Doc] = {RECORD: _Doc(RECORD, "raw")}
         for number, steps in enumerate(self.nested):
@@ -288,7 +312,7 @@ class _Compiler:
 
     # --- texts ---------------------------------------------------------------------------------------------------------------------
 
-    def text(self, expression: Expression | None) -> str:
+    def text(self, expression: Expression | None) -> str:  # noqa: C901 - one case a keyword
         """SQL of the text that an expression gives; none where it has no value."""
         sql = self.sql
         match expression:
@@ -302,9 +326,7 @@ class _Compiler:
                 asked = self.text(evaluate)
                 if not values:
                     return self.text(other)
-                cases = " ".join(
-                    f"WHEN {sql.text(key)} THEN {self.text(Literal(value))}" for key, value in values
-                )
+                cases = " ".join(f"WHEN {sql.text(key)} THEN {self.text(Literal(value))}" for key, value in values)
                 return f"CASE {asked} {cases} ELSE {self.text(other)} END"
             case First(options=options):
                 return f"coalesce({', '.join(self.text(option) for option in options)})"
@@ -347,10 +369,12 @@ class _Compiler:
             case Change(of=of, how="time", by=by):
                 return self.milliseconds(of, by)
             case Change(of=of, how="default", by=by):
-                return f"coalesce({self.milliseconds(of, formats)}, {self.milliseconds(Literal(by), formats)})"
+                given, default = self.milliseconds(of, formats), self.milliseconds(Literal(by), formats)
+                return f"CASE WHEN {self.text(of)} IS NOT NULL THEN {given} ELSE {default} END"
             case First(options=options):
                 cases = " ".join(
-                    f"WHEN {self.text(option)} IS NOT NULL THEN {self.milliseconds(option, formats)}" for option in options
+                    f"WHEN {self.text(option)} IS NOT NULL THEN {self.milliseconds(option, formats)}"
+                    for option in options
                 )
                 return f"CASE {cases} END"
             case If(condition=condition, then=then, otherwise=otherwise):
@@ -375,8 +399,8 @@ class _Compiler:
         for draft in drafts:
             _merge_layout(layouts.setdefault(draft.ocsf.name, {}), draft.layout, draft.ocsf.name)
         matched = self.text(self.mapping.matched)
-        account = self.path_text(parse_path(self.rules.account)) if self.rules.account else "NULL"
-        region = self.path_text(parse_path(self.rules.region)) if self.rules.region else "NULL"
+        account = self._told(self.rules.account, self.rules.default_account)
+        region = self._told(self.rules.region, self.rules.default_region)
         for draft in drafts:
             self.fields = draft.fields
             draft.draft(layouts[draft.ocsf.name])
@@ -407,19 +431,26 @@ class _Compiler:
             frozenset(steps for steps, how in self.nested.items() if how == "lines"),
         )
 
+    def _told(self, path: str | None, default: str | None) -> str:
+        """SQL of an event's account or region, where its object's key does not tell."""
+        found = [self.path_text(parse_path(path))] if path else []
+        found += [self.sql.text(default)] if default else []
+        return ", ".join(found) or "NULL"
+
     def _parsed(self, matched: str, account: str, region: str) -> str:
         """Nested selects, each adding columns that the next one needs."""
         sql = self.sql
-        records = [f"{sql.fields('raw', tree)} AS raw_fields{layer}" for layer, tree in enumerate(self.docs[RECORD].layers)]
-        stage = f"SELECT n, raw, {sql.size('raw')} AS bytes{_and(sql.carried)}, account AS key_account, region AS key_region{_and(records)}{_and(self._columns(RECORD))} FROM chunk"
+        records = [
+            f"{sql.fields('raw', tree)} AS raw_fields{layer}" for layer, tree in enumerate(self.docs[RECORD].layers)
+        ]
+        given = f"SELECT n, raw, {sql.size('raw')} AS bytes{_and(sql.carried)}, account AS key_account, region AS key_region"
+        stage = f"{given}{_and(records)}{_and(self._columns(RECORD))} FROM chunk"
         picked = {candidate: document for document in self.mapping.documents for candidate in document.candidates}
         for steps, how in self.nested.items():
             name = _nested_name(steps)
             text = self.docs[name].text
             place = self._place(RECORD, steps)
-            parse = (
-                sql.document(place, steps) if how == "json" else sql.lines_document(place, steps)
-            )
+            parse = sql.document(place, steps) if how == "json" else sql.lines_document(place, steps)
             document = picked.get(Path(RECORD, steps))
             if document is not None and not self.docs[name].places:
                 # Only a document reads it: not needed where a candidate before it is chosen.
@@ -428,7 +459,9 @@ class _Compiler:
                 if having:
                     parse = f"CASE WHEN NOT ({' OR '.join(having)}) THEN {parse} END"
             stage = f"SELECT *, {parse} AS {text} FROM ({stage}) s"
-            layers = [f"{sql.fields(text, tree)} AS {text}_fields{layer}" for layer, tree in enumerate(self.docs[name].layers)]
+            layers = [
+                f"{sql.fields(text, tree)} AS {text}_fields{layer}" for layer, tree in enumerate(self.docs[name].layers)
+            ]
             columns = layers + self._columns(name)
             if columns:
                 stage = f"SELECT *{_and(columns)} FROM ({stage}) s"
@@ -440,7 +473,8 @@ class _Compiler:
             ]
             stage = f"SELECT *, CASE {' '.join(tests)} END AS {text}_pick FROM ({stage}) s"
             texts = [
-                f"WHEN {place} THEN {self._document_text(candidate)}" for place, candidate in enumerate(document.candidates)
+                f"WHEN {place} THEN {self._document_text(candidate)}"
+                for place, candidate in enumerate(document.candidates)
             ]
             stage = f"SELECT *, CASE {text}_pick {' '.join(texts)} END AS {text} FROM ({stage}) s"
             layers = [
@@ -592,11 +626,11 @@ class _Draft:
                     continue
                 below: Layout = {}
                 if attribute.is_array:
-                    for item in value.items:  # type: ignore[union-attr]
+                    for item in value.items:
                         self._layout(item, attribute.shape, below, (*path, name))
                     layout[name] = [below]
                 else:
-                    self._layout(value, attribute.shape, below, (*path, name))  # type: ignore[arg-type]
+                    self._layout(value, attribute.shape, below, (*path, name))
                     if below:
                         layout[name] = below
             elif isinstance(value, ObjectOf):
@@ -631,10 +665,10 @@ class _Draft:
             if attribute.scalar == "object" and attribute.shape is not None:
                 objects = _as_objects(value, attribute)
                 if attribute.is_array:
-                    columns = [self._list_of_objects(objects, attribute, layout[name][0], at, present, leaves)]  # type: ignore[arg-type]
+                    columns = [self._list_of_objects(objects, attribute, layout[name][0], at, present, leaves)]
                 else:
-                    inner = self._presence(objects, attribute, present)  # type: ignore[arg-type]
-                    columns = self._object(objects, attribute.shape, layout[name], at, inner, leaves)  # type: ignore[arg-type]
+                    inner = self._presence(objects, attribute, present)
+                    columns = self._object(objects, attribute.shape, layout[name], at, inner, leaves)
             else:
                 columns = [self._leaf(value, attribute, at, present, leaves)]
             by_attribute[name] = columns
@@ -647,11 +681,16 @@ class _Draft:
             if there == "true":
                 continue
             self.checks.append(
-                (f"{exists} AND NOT {there}" if exists != "true" else f"NOT {there}", f"{at_name}: required by {shape.name} in OCSF {self.version}, found none")
+                (
+                    f"{exists} AND NOT {there}" if exists != "true" else f"NOT {there}",
+                    f"{at_name}: required by {shape.name} in OCSF {self.version}, found none",
+                )
             )
         for names, said, test in self._choices(shape, by_attribute):
             at_name = ".".join((*path, " or ".join(names)))
-            self.checks.append((f"{exists} AND NOT ({test})", f"{at_name}: {said} by {shape.name} in OCSF {self.version}"))
+            self.checks.append(
+                (f"{exists} AND NOT ({test})", f"{at_name}: {said} by {shape.name} in OCSF {self.version}")
+            )
         return below
 
     def _choices(self, shape: Shape, columns: Mapping[str, list[str]]) -> Iterator[tuple[tuple[str, ...], str, str]]:
@@ -691,6 +730,9 @@ class _Draft:
             typed, text = self._array(value, attribute, at)
         elif constant:
             typed = self._constant(value, attribute, at)
+        elif _split_of(value) is not None:
+            self.broken.append(f"{at}: expected a single value, found a $split list")
+            typed = sql.null(sql.types[kind])
         elif isinstance(value, _Computed):
             activity = sql.typed(self.compiler.text(value.of), "int64")
             typed = f"({value.uid} * 100 + {activity})"
@@ -702,7 +744,8 @@ class _Draft:
             if kind in ("text", "json"):
                 typed = text
                 if _has_base(value):
-                    typed = f"CASE WHEN {sql.left(f'{name}t', len(NOT_HEXADECIMAL))} = {sql.text(NOT_HEXADECIMAL)} THEN NULL ELSE {name}t END"
+                    wrong = f"{sql.left(f'{name}t', len(NOT_HEXADECIMAL))} = {sql.text(NOT_HEXADECIMAL)}"
+                    typed = f"CASE WHEN {wrong} THEN NULL ELSE {name}t END"
                 else:
                     text = None
                 if path == ("metadata", "version"):
@@ -770,14 +813,18 @@ class _Draft:
             if not items:
                 return sql.null(sql.list_type(item_type)), None
             texts = [self.compiler.text(item) for item in value.items if not is_constant(item)]
-            counted = sql.count(sql.list_of(texts, sql.types['text'])) if texts and kind not in ("text", "json") else None
+            counted = (
+                sql.count(sql.list_of(texts, sql.types["text"])) if texts and kind not in ("text", "json") else None
+            )
             if counted is not None:
                 constants = sum(is_constant(item) for item in value.items)
                 return sql.list_of(items, item_type), f"coalesce({counted}, 0) + {constants}"
             return sql.list_of(items, item_type), None
         parts = _split_of(value)
         texts_sql = (
-            sql.none_if_empty(sql.split(self.compiler.text(value), parts)) if parts is not None else sql.items(self.compiler.text(value))
+            sql.none_if_empty(sql.split(self.compiler.text(value), parts))
+            if parts is not None
+            else sql.items(self.compiler.text(value))
         )
         if kind in ("text", "json"):
             return sql.none_if_empty(texts_sql), None
@@ -785,23 +832,29 @@ class _Draft:
         return sql.none_if_empty(sql.with_value(typed)), sql.count(texts_sql)
 
     def _list_of_objects(
-        self, items: ListOf, attribute: Attribute, layout: Layout, path: tuple[str, ...], present: _Presence, leaves: list[Leaf]
+        self,
+        items: ListOf,
+        attribute: Attribute,
+        layout: Layout,
+        path: tuple[str, ...],
+        present: _Presence,
+        leaves: list[Leaf],
     ) -> str:
         """One column: a list of structs, each made of columns of its own."""
-        assert attribute.shape is not None
         sql = self.sql
         built: list[str] = []
         fields = _fields(layout, sql)
+        shape = self.ocsf.shape_of(attribute.type_name)
         for item in items.items:
-            assert isinstance(item, ObjectOf)
             own: list[Leaf] = []
-            optional = Attribute(**{**attribute.__dict__, "required": False})
-            inner = self._presence(item, optional, present)
-            columns = self._object(item, attribute.shape, layout, path, inner, own)
+            inner = present if is_constant(item) else _Presence(present)
+            columns = self._object(cast("ObjectOf", item), shape, layout, path, inner, own)
             by_path = {leaf.path[len(path) :]: leaf.column for leaf in own}
             built.append(f"CASE WHEN {self._any_of(columns)} THEN {_struct(layout, by_path, (), sql)} END")
         name = f"v{len(self.columns)}"
-        typed = sql.list_of(built, sql.struct_type(fields)) if built else sql.null(sql.list_type(sql.struct_type(fields)))
+        typed = (
+            sql.list_of(built, sql.struct_type(fields)) if built else sql.null(sql.list_type(sql.struct_type(fields)))
+        )
         whole = Attribute(attribute.name, attribute.type_name, "object", True, attribute.required)
         self.columns.append(_Column(name, whole, ".".join(path), None, typed, False, True, False))
         leaves.append(Leaf(path, name, "object", True, tuple(layout.items())))
@@ -812,20 +865,11 @@ class _Draft:
     def find_levels(self) -> None:
         """Which objects of the record this kind reads, and what of each."""
         compiler = self.compiler
-        read: dict[tuple[str, tuple[str, ...]], set[str]] = {(RECORD, ()): set()}
-        entered: dict[tuple[str, tuple[str, ...]], set[str]] = {(RECORD, ()): set()}
+        reads = _Reads()
         everything = [*paths(self.root), *paths(compiler.mapping.matched), *compiler.extra]
         if compiler.mapping.time_path is not None:
             everything.append(compiler.mapping.time_path)
         picks: dict[str, set[str]] = {}
-
-        def enter(name: str, steps: tuple[str, ...]) -> None:
-            for depth, step in enumerate(steps):
-                entered.setdefault((name, steps[:depth]), set()).add(step)
-                read.setdefault((name, steps[:depth]), set())
-                entered.setdefault((name, steps[: depth + 1]), set())
-                read.setdefault((name, steps[: depth + 1]), set())
-
         for path in everything:
             if path.document == RECORD and not path.steps:
                 continue
@@ -833,37 +877,47 @@ class _Draft:
             keys = _until_index(steps)
             if name in compiler.named:
                 picks.setdefault(name, set()).add(keys[0])
-                continue
-            if name != RECORD:
-                nested = tuple(name.removeprefix("nested:").split("\0"))
-                enter(RECORD, nested)
-                read.setdefault((name, ()), set()).add(keys[0])
-                entered.setdefault((name, ()), set())
-                continue
-            enter(RECORD, keys[:-1])
-            if len(keys) == len(steps):  # an array of which one item is read is kept, for its others
-                read.setdefault((RECORD, keys[:-1]), set()).add(keys[-1])
+            elif name != RECORD:
+                reads.enter(RECORD, _nested_steps(name))
+                reads.take(name, keys)
+            elif len(keys) == len(steps):
+                reads.take(RECORD, keys)
+            else:  # an array of which one item is read is kept, for its others
+                reads.enter(RECORD, keys[:-1])
         for name in picks:
             for candidate in compiler.named[name].candidates:
-                enter(RECORD, _keys(candidate, name)[:-1])
-        nested_texts = set(compiler.nested)
-        levels = []
-        for (name, steps), keys_read in read.items():
-            if name == RECORD and steps in nested_texts:
-                continue  # a text; its own document is a level
-            document = compiler.docs[name]
-            if steps not in document.levels:
-                document.levels.append(steps)
-            inner = frozenset(entered.get((name, steps), set()) - keys_read)
-            below = {key: compiler.docs[_nested_name((*steps, key))].text for key in inner if (*steps, key) in nested_texts}
-            place = document.levels.index(steps)
-            levels.append(_Level(name, document.text, steps, frozenset(keys_read), inner, below, place, _prefix_of(name, steps), name in compiler.lines))
+                reads.enter(RECORD, _keys(candidate, name)[:-1])
+        self.levels = tuple(
+            self._level(name, steps, taken, entered)
+            for (name, steps), (taken, entered) in reads.levels.items()
+            if name != RECORD or steps not in compiler.nested  # a text's own document is the level
+        )
         for name, fields in picks.items():
             document = compiler.docs[name]
             if () not in document.levels:
                 document.levels.append(())
             self.picks += (_Pick(name, document.text, frozenset(fields)),)
-        self.levels = tuple(levels)
+
+    def _level(self, name: str, steps: tuple[str, ...], taken: set[str], entered: set[str]) -> _Level:
+        compiler = self.compiler
+        document = compiler.docs[name]
+        if steps not in document.levels:
+            document.levels.append(steps)
+        inner = frozenset(entered - taken)
+        nested = {
+            key: compiler.docs[_nested_name((*steps, key))].text for key in inner if (*steps, key) in compiler.nested
+        }
+        return _Level(
+            document=name,
+            text=document.text,
+            steps=steps,
+            read=frozenset(taken),
+            entered=inner,
+            nested=nested,
+            index=document.levels.index(steps),
+            prefix=_prefix_of(name, steps),
+            lines=name in compiler.lines,
+        )
 
     def _rest(self) -> str:
         """SQL of the entries that nothing reads."""
@@ -872,9 +926,7 @@ class _Draft:
         for level in self.levels:
             prefix = level.prefix
             tests = self._unclaimed(level)
-            entries = sql.keep(
-                sql.members(level.text, level.steps), lambda key, tests=tests: _all(test(key) for test in tests)
-            )
+            entries = sql.keep(sql.members(level.text, level.steps), _every(tests))
             parts.append(sql.rename(entries, prefix))
             for key in sorted(level.entered):
                 whole = sql.entries([(f"{prefix}{key}", sql.text_at(level.text, (*level.steps, key)))])
@@ -891,7 +943,7 @@ class _Draft:
                 steps = tuple(str(step) for step in candidate.steps)
                 if not steps:
                     continue
-                kept = sql.keep(sql.members(text, ()), lambda key, fields=pick.read: f"NOT {sql.one_of(key, sorted(fields))}")
+                kept = sql.keep(sql.members(text, ()), self._is_none_of(pick.read))
                 renamed = sql.rename(kept, ".".join(steps) + ".")
                 parts.append(f"CASE WHEN {text}_pick = {place} THEN {renamed} END")
         return sql.join(parts)
@@ -908,9 +960,8 @@ class _Draft:
 
     def _unclaimed(self, level: _Level) -> list[Callable[[str], str]]:
         """Tests that are true of a key of a level that nothing reads."""
-        sql = self.sql
         taken = sorted(level.read | level.entered)
-        tests: list[Callable[[str], str]] = [lambda key: f"NOT {sql.one_of(key, taken)}"] if taken else []
+        tests = [self._is_none_of(taken)] if taken else []
         if level.document != RECORD:
             return tests
         for pick in self.picks:
@@ -924,10 +975,13 @@ class _Draft:
                     continue
                 if claimed:
                     chosen = f"coalesce({pick.text}_pick, -1) = {place}"
-                    tests.append(
-                        lambda key, chosen=chosen, claimed=claimed: f"NOT ({chosen} AND {sql.one_of(key, claimed)})"
-                    )
+                    tests.append(self._is_none_of(claimed, chosen))
         return tests
+
+    def _is_none_of(self, keys: Iterable[str], where: str = "true") -> Callable[[str], str]:
+        """SQL that is true of a key that is none of these, or where ``where`` is not true."""
+        names = sorted(keys)
+        return lambda key: f"NOT ({where} AND {self.sql.one_of(key, names)})" if names else "true"
 
     def _explicit(self) -> list[tuple[str, str]]:
         node = dict(self.root.attributes).get(UNMAPPED)
@@ -938,7 +992,9 @@ class _Draft:
                 for name, inner in value.attributes:
                     flatten(inner, f"{prefix}.{name}" if prefix else name)
             elif isinstance(value, ListOf):
-                raise MappingError(f"ocsf_mapping.{self.kind.value}: unmapped.{prefix}: expected a single value, found a list")
+                raise MappingError(
+                    f"ocsf_mapping.{self.kind.value}: unmapped.{prefix}: expected a single value, found a list"
+                )
             else:
                 pairs.append((prefix, self.compiler.text(value)))
 
@@ -954,7 +1010,11 @@ class _Draft:
         """The select, once every kind of the source is known."""
         sql, rules = self.sql, self.compiler.rules
         explicit = self.explicit
-        texts = [f"{column.text} AS {column.name}t" for column in self.columns if column.text is not None and not column.is_list]
+        texts = [
+            f"{column.text} AS {column.name}t"
+            for column in self.columns
+            if column.text is not None and not column.is_list
+        ]
         simple: list[str] = []
         late: list[str] = []
         composed: list[str] = []
@@ -1017,10 +1077,11 @@ class _Draft:
             [column] = [one for one in self.columns if one.name == time]
             raw = f"{time}t" if column.text is not None else time
             cases.append((f"{raw} IS NULL", sql.text("no_time|time: expected the time of the event, found none")))
+            said = f"time_out_of_range|time: expected one from {_day(rules.earliest)} to before {_day(rules.latest)}, found "
             cases.append(
                 (
                     f"{time} < {rules.earliest} OR {time} >= {rules.latest}",
-                    f"{sql.text('time_out_of_range|time: expected one from ' + _day(rules.earliest) + ' to before ' + _day(rules.latest) + ', found ')} || {sql.left(raw if column.text is not None else sql.as_text(time), FOUND_CHARACTERS)}",
+                    f"{sql.text(said)} || {sql.left(raw if column.text is not None else sql.as_text(time), FOUND_CHARACTERS)}",
                 )
             )
         else:
@@ -1031,9 +1092,19 @@ class _Draft:
             found = f"{column.name}t"
             said = f"bad_value|{column.path}: expected {column.attribute.type_name}, found "
             if column.is_list:
-                cases.append((f"coalesce({found}, 0) <> coalesce({sql.count(column.name)}, 0)", sql.text(said + "another text in the list")))
+                cases.append(
+                    (
+                        f"coalesce({found}, 0) <> coalesce({sql.count(column.name)}, 0)",
+                        sql.text(said + "another text in the list"),
+                    )
+                )
             else:
-                cases.append((f"{found} IS NOT NULL AND {column.name} IS NULL", f"{sql.text(said)} || {sql.left(found, FOUND_CHARACTERS)}"))
+                cases.append(
+                    (
+                        f"{found} IS NOT NULL AND {column.name} IS NULL",
+                        f"{sql.text(said)} || {sql.left(found, FOUND_CHARACTERS)}",
+                    )
+                )
         for column in self.columns:
             if column.checked:
                 cases += self._rules(column)
@@ -1047,7 +1118,8 @@ class _Draft:
         """Whether an event's account or region may stand in a path of the lake. Those of objects' keys are checked once an object."""
         sql = self.sql
         found = f"coalesce({sql.left(name, FOUND_CHARACTERS)}, 'none')"
-        test = f"({name} IS NULL OR NOT {sql.is_all(name, pattern)})" if path else f"{name} IS NULL"
+        # One that the object's key tells was checked already: it is empty where it can't stand there.
+        test = f"({name} IS NULL OR NOT {sql.is_all(name, pattern)})" if path else f"({name} IS NULL OR {name} = '')"
         return [(test, f"{sql.text(f'no_account|{name}: expected {said}, found ')} || {found}")]
 
     def _rules(self, column: _Column) -> Iterator[tuple[str, str]]:
@@ -1056,12 +1128,19 @@ class _Draft:
         tests: list[tuple[Any, str]] = []
         if attribute.enum:
             if attribute.scalar in ("text", "json"):
-                tests.append((lambda v: f"NOT {sql.one_of(v, [str(one) for one in attribute.enum])}", f"one of {_few(attribute.enum)}"))
+                tests.append(
+                    (
+                        lambda v: f"NOT {sql.one_of(v, [str(one) for one in attribute.enum])}",
+                        f"one of {_few(attribute.enum)}",
+                    )
+                )
             else:
                 allowed = ", ".join(str(one) for one in attribute.enum)
                 tests.append((lambda v: f"{v} NOT IN ({allowed})", f"one of {_few(attribute.enum)}"))
         if attribute.pattern is not None:
-            tests.append((lambda v: f"NOT {_pattern(v, attribute, sql)}", f"{attribute.type_name} as its pattern has it"))
+            tests.append(
+                (lambda v: f"NOT {_pattern(v, attribute, sql)}", f"{attribute.type_name} as its pattern has it")
+            )
         if attribute.longest is not None:
             longest = attribute.longest
             guard = f"bytes > {_WHOLE} AND " if longest > _WHOLE else ""
@@ -1072,7 +1151,10 @@ class _Draft:
         for test, said in tests:
             what = sql.text(f"invalid|{column.path}: expected {said}, found ")
             if column.is_list:
-                yield sql.any_item(column.name, test), f"{what} || {sql.left(sql.as_text(column.name), FOUND_CHARACTERS)}"
+                yield (
+                    sql.any_item(column.name, test),
+                    f"{what} || {sql.left(sql.as_text(column.name), FOUND_CHARACTERS)}",
+                )
             else:
                 yield test(column.name), f"{what} || {sql.left(sql.as_text(column.name), FOUND_CHARACTERS)}"
 
@@ -1087,11 +1169,13 @@ class _Computed:
 
 
 def _pattern(value: str, attribute: Attribute, sql: Dialect) -> str:
-    assert attribute.pattern is not None
+    pattern = attribute.pattern or ""
     if attribute.type_name == "ip_t":  # the schema's own pattern is long; most addresses are plain IPv4
-        plain = sql.is_all(value, r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])")
-        return f"CASE WHEN {plain} THEN true ELSE {sql.matches(value, attribute.pattern)} END"
-    return sql.matches(value, attribute.pattern)
+        plain = sql.is_all(
+            value, r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+        )
+        return f"CASE WHEN {plain} THEN true ELSE {sql.matches(value, pattern)} END"
+    return sql.matches(value, pattern)
 
 
 # --- small things --------------------------------------------------------------------------------------------------------------------
@@ -1101,8 +1185,8 @@ def _and(columns: Iterable[str]) -> str:
     return "".join(f", {column}" for column in columns)
 
 
-def _all(tests: Iterable[str]) -> str:
-    return " AND ".join(tests) or "true"
+def _every(tests: Sequence[Callable[[str], str]]) -> Callable[[str], str]:
+    return lambda key: " AND ".join(test(key) for test in tests) or "true"
 
 
 def _nested_name(steps: Sequence[Step]) -> str:
@@ -1124,8 +1208,12 @@ def _until_index(steps: tuple[Step, ...]) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def _nested_steps(name: str) -> tuple[str, ...]:
+    return tuple(name.removeprefix("nested:").split("\0"))
+
+
 def _prefix_of(document: str, steps: Sequence[str]) -> str:
-    nested = document.removeprefix("nested:").split("\0") if document != RECORD else []
+    nested = _nested_steps(document) if document != RECORD else ()
     return "".join(f"{step}." for step in (*nested, *steps))
 
 
@@ -1183,7 +1271,11 @@ def _profiles(root: ObjectOf) -> tuple[str, ...]:
     value = dict(metadata.attributes).get("profiles") if isinstance(metadata, ObjectOf) else None
     items = value.items if isinstance(value, ListOf) else (value,)
     return tuple(
-        part.strip() for item in items if isinstance(item, Literal) for part in str(item.value).split(",") if part.strip()
+        part.strip()
+        for item in items
+        if isinstance(item, Literal)
+        for part in str(item.value).split(",")
+        if part.strip()
     )
 
 
@@ -1200,7 +1292,10 @@ def _as_objects(value: Expression, attribute: Attribute) -> Any:
     if isinstance(value, ObjectOf):
         return value
     if isinstance(value, If) and any(isinstance(one, ObjectOf) for one in (value.then, value.otherwise)):
-        both = [_conditional(value.condition, value.then), _conditional(Condition("not", parts=(value.condition,)), value.otherwise)]
+        both = [
+            _conditional(value.condition, value.then),
+            _conditional(Condition("not", parts=(value.condition,)), value.otherwise),
+        ]
         objects = [one for one in both if isinstance(one, ObjectOf)]
         return objects[0] if len(objects) == 1 and (value.then is None or value.otherwise is None) else None
     if isinstance(value, ListOf) or attribute.shape is None or attribute.shape.get("name") is None:

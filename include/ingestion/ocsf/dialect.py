@@ -40,12 +40,13 @@ _STRPTIME: Final = {
 
 
 def strptime_pattern(text: str) -> tuple[str, str]:
-    """A ``strptime`` format as a regular expression, and the ISO 8601 text that its groups (``\\1``) make.
+    r"""A ``strptime`` format as a regular expression, and the ISO 8601 text that its groups (``\1``) make.
 
     Raises:
         MappingError: a directive that is not one of ``%Y %m %d %H %M %S %f %z``, or one of the first six is not there.
     """
-    pattern, groups = "", {}
+    pattern = ""
+    groups: dict[str, int] = {}
     for directive, plain in re.findall(r"%(.)|([^%]+)", text):
         if plain:
             pattern += re.sub(r"([^A-Za-z0-9 _:,/-])", r"\\\1", plain)
@@ -55,10 +56,14 @@ def strptime_pattern(text: str) -> tuple[str, str]:
             groups[directive] = len(groups) + 1
             pattern += _STRPTIME[directive]
         else:
-            raise MappingError(f"time format {text!r}: expected each of %Y %m %d %H %M %S %f %z once at most, found %{directive}")
+            raise MappingError(
+                f"time format {text!r}: expected each of %Y %m %d %H %M %S %f %z once at most, found %{directive}"
+            )
     missing = [directive for directive in "YmdHMS" if directive not in groups]
     if missing:
-        raise MappingError(f"time format {text!r}: expected %Y %m %d %H %M %S, found no {' '.join('%' + one for one in missing)}")
+        raise MappingError(
+            f"time format {text!r}: expected %Y %m %d %H %M %S, found no {' '.join('%' + one for one in missing)}"
+        )
     group = {directive: f"\\{number}" for directive, number in groups.items()}
     iso = "{Y}-{m}-{d}T{H}:{M}:{S}".format(**group)
     return pattern, iso + (f".{group['f']}" if "f" in group else "") + group.get("z", "")
@@ -169,7 +174,9 @@ class DuckDb:
 
     def lines_document(self, text: str, _steps: Sequence[str]) -> str:
         """The text at a path of the record as a JSON object, whether it is one or has ``Key: value`` lines."""
-        return f"CASE WHEN {text} IS NULL THEN NULL WHEN {self.is_object(text)} THEN {text} ELSE {self._lines(text)} END"
+        return (
+            f"CASE WHEN {text} IS NULL THEN NULL WHEN {self.is_object(text)} THEN {text} ELSE {self._lines(text)} END"
+        )
 
     def is_record(self, text: str) -> str:
         """Whether a record is JSON as the standard has it: DuckDB's parser also takes NaN, Infinity and trailing commas."""
@@ -235,7 +242,9 @@ class DuckDb:
         """Decimal text of a hexadecimal one; of any other text one that is no number of any kind."""
         digits = f"regexp_extract({text}, '([0-9A-Fa-f]+)\\s*$', 1)"
         decimal = f"CAST(try_cast('0x' || {digits} AS BIGINT) AS VARCHAR)"
-        return f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN {decimal} ELSE {self.text(NOT_HEXADECIMAL)} || {text} END"
+        return (
+            f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN {decimal} ELSE {self.text(NOT_HEXADECIMAL)} || {text} END"
+        )
 
     def left(self, text: str, length: int) -> str:
         """The first characters."""
@@ -307,7 +316,10 @@ class DuckDb:
         if unit:
             return scaled[unit]
         digits = f"length(regexp_extract({text}, '^[+-]?0*([0-9]+)', 1))"
-        return f"CASE WHEN {digits} <= 11 THEN {seconds} WHEN {digits} <= 14 THEN {whole} WHEN {digits} <= 17 THEN {scaled['us']} ELSE {scaled['ns']} END"
+        return (
+            f"CASE WHEN {digits} <= 11 THEN {seconds} WHEN {digits} <= 14 THEN {whole} "
+            f"WHEN {digits} <= 17 THEN {scaled['us']} ELSE {scaled['ns']} END"
+        )
 
     # --- lists and structs ---------------------------------------------------------------------------------------------------------
 
@@ -364,7 +376,11 @@ class DuckDb:
 
     def rename(self, entries: str, prefix: str) -> str:
         """Entries with a prefix before each key."""
-        return f"list_transform({entries}, lambda e: {{'key': {self.text(prefix)} || e.key, 'value': e.value}})" if prefix else entries
+        return (
+            f"list_transform({entries}, lambda e: {{'key': {self.text(prefix)} || e.key, 'value': e.value}})"
+            if prefix
+            else entries
+        )
 
     def join(self, parts: Sequence[str]) -> str:
         """Lists of entries, one after the other; none counts as empty."""

@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.ingestion.dead_letters import DeadLetter, line_of
-from include.ingestion.ocsf.compile import ACCOUNT, REGION, KindPlan, Plan, SourceRules, compile_source
+from include.ingestion.ocsf.compile import KindPlan, Plan, SourceRules, compile_source
 from include.ingestion.ocsf.dialect import DuckDb
 from include.ingestion.ocsf.language import load_mapping
 from include.ingestion.ocsf.parquet import DAY_MS, Output, PartitionedWriter, assemble, split
 from include.ingestion.ocsf.shapes import Found, look, rest_columns
+from include.ingestion.places import ACCOUNT, REGION
 from include.ingestion.reading import Format, ReadSpec, read_records
 
 if TYPE_CHECKING:
@@ -125,7 +126,15 @@ class DeadLetterFile:
             self.add_piece(item, number, offset, code, detail, part, place, len(pieces))
 
     def add_piece(
-        self, item: InputObject, number: int, offset: int | None, code: str, detail: str, raw: bytes, piece: int, pieces: int
+        self,
+        item: InputObject,
+        number: int,
+        offset: int | None,
+        code: str,
+        detail: str,
+        raw: bytes,
+        piece: int,
+        pieces: int,
     ) -> None:
         """Write one piece of one; ``pieces`` may be 0 in all but the last."""
         if self._file is None:
@@ -133,7 +142,21 @@ class DeadLetterFile:
             self._file = gzip.GzipFile(filename="", fileobj=self.path.open("wb"), mode="wb", compresslevel=6, mtime=0)
         source, batch, digest = self._told
         letter = DeadLetter(
-            source, item.bucket, item.key, item.version_id, item.etag or "", number, offset, code, detail, raw, 0, batch, digest, piece, pieces
+            source,
+            item.bucket,
+            item.key,
+            item.version_id,
+            item.etag or "",
+            number,
+            offset,
+            code,
+            detail,
+            raw,
+            0,
+            batch,
+            digest,
+            piece,
+            pieces,
         )
         self._file.write(line_of(letter))
         self.records += letter.last
@@ -164,7 +187,15 @@ class Engine:
         self.connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
     def run(
-        self, objects: Sequence[InputObject], out: Path, *, batch: str, digest: str, region: str | None, account: str | None, prefix: str = "events"
+        self,
+        objects: Sequence[InputObject],
+        out: Path,
+        *,
+        batch: str,
+        digest: str,
+        region: str | None,
+        account: str | None,
+        prefix: str = "events",
     ) -> tuple[Counts, list[Output], list[dict[str, Any]]]:
         """Map every record of the objects into ``out``.
 
@@ -218,6 +249,7 @@ class _Run:
     account: str | None
     _records: list[bytes] = field(default_factory=list)
     _raws: list[bytes] = field(default_factory=list)
+    _offsets: list[int | None] = field(default_factory=list)
     _numbers: list[Any] = field(default_factory=list)
     _places: list[tuple[int, int]] = field(default_factory=list)
     _bytes: int = 0
@@ -239,6 +271,7 @@ class _Run:
                 self.flush()
             self._records += chunk.records
             self._raws += chunk.raws if chunk.raws is not None else chunk.records
+            self._offsets += chunk.offsets if chunk.offsets is not None else [None] * records
             self._numbers.append(np.asarray(chunk.numbers, dtype=np.int64))
             self._places.append((place, records))
             self._bytes += size
@@ -271,19 +304,25 @@ class _Run:
             return
         places = np.repeat([place for place, _ in self._places], [count for _, count in self._places]).astype(np.int32)
         numbers = np.concatenate(self._numbers)
-        records, raws = self._records, self._raws
-        self._records, self._raws, self._numbers, self._places, self._bytes = [], [], [], [], 0
-        chunk = _Chunk(self, records, raws, numbers, places)
+        chunk = _Chunk(self, self._records, self._raws, self._offsets, numbers, places)
+        self._records, self._raws, self._offsets, self._numbers, self._places, self._bytes = [], [], [], [], [], 0
         chunk.map()
 
 
 class _Chunk:
     def __init__(
-        self, run: _Run, records: list[bytes], raws: list[bytes], numbers: np.ndarray[Any, Any], places: np.ndarray[Any, Any]
+        self,
+        run: _Run,
+        records: list[bytes],
+        raws: list[bytes],
+        offsets: list[int | None],
+        numbers: np.ndarray[Any, Any],
+        places: np.ndarray[Any, Any],
     ) -> None:
         self.run = run
         self.engine = run.engine
         self.raws = raws
+        self.offsets = offsets
         self.numbers = numbers
         self.places = places
         used = sorted(set(np.unique(places).tolist()))
@@ -304,7 +343,8 @@ class _Chunk:
         record = sql.is_record("raw")
         # What is valid JSON and begins with a brace is an object.
         wrong = connection.execute(
-            f"SELECT n, json_valid(raw) AND {record} FROM incoming WHERE NOT ({record} AND starts_with(ltrim(raw, ' ' || chr(9)), '{{'))"
+            f"SELECT n, {record} FROM incoming "
+            f"WHERE NOT ({record} AND starts_with(ltrim(raw, ' ' || chr(9) || chr(10) || chr(13)), '{{'))"
         ).fetchall()
         if wrong:
             self.set_aside(
@@ -356,7 +396,9 @@ class _Chunk:
     def _without_kind(self) -> None:
         known = [self.engine.sql.text(value) for value in self.engine.plan.kinds]
         unknown = f" OR kind NOT IN ({', '.join(known)})" if "*" not in self.engine.plan.kinds else ""
-        rows = self.engine.connection.execute(f"SELECT n, left(kind, 80) FROM parsed WHERE kind IS NULL{unknown}").fetchall()
+        rows = self.engine.connection.execute(
+            f"SELECT n, left(kind, 80) FROM parsed WHERE kind IS NULL{unknown}"
+        ).fetchall()
         self.set_aside(
             (n, "no_kind", "expected a value in the mapping's matched_field, found none")
             if kind is None
@@ -373,16 +415,18 @@ class _Chunk:
             where = f"kind IS NOT NULL AND kind NOT IN ({', '.join(known)})" if known else "kind IS NOT NULL"
         found = [(shape, look(plan, kind, shape)) for shape in shapes]
         query, extra = self._select(kind, found, f"FROM parsed WHERE {where}")
-        with warnings.catch_warnings():  # the copy it warns of costs less than planning the query twice, as connection.sql does
+        with (
+            warnings.catch_warnings()
+        ):  # the copy it warns of costs less than planning the query twice, as connection.sql does
             warnings.simplefilter("ignore", UserWarning)
-            table = connection.execute(query).to_arrow_table()
+            table: Any = connection.execute(query).to_arrow_table()
         if any(one.repeated for _, one in found):
             table = self._without_repeats(kind, where, table)
         problems = table.column("problem")
         if problems.null_count < table.num_rows:
             bad = table.filter(problems.is_valid())
             self.set_aside(
-                (n, *said.split("|", 1))  # type: ignore[misc]
+                (n, *said.split("|", 1))
                 for n, said in zip(bad.column("n").to_pylist(), bad.column("problem").to_pylist(), strict=True)
             )
             table = table.filter(problems.is_null())
@@ -419,7 +463,10 @@ class _Chunk:
         columns = ("kind", *plan.shape_columns)
         rows = self.engine.connection.execute(f"SELECT n, {', '.join(columns)} FROM parsed WHERE {where}").fetchall()
         twice = [row[0] for row in rows if look(plan, kind, dict(zip(columns, row[1:], strict=True))).repeated]
-        self.set_aside((n, "duplicate_key", "expected every key once, found one twice in an object that the mapping reads") for n in twice)
+        self.set_aside(
+            (n, "duplicate_key", "expected every key once, found one twice in an object that the mapping reads")
+            for n in twice
+        )
         return table.filter(pc.invert(pc.is_in(table.column("n"), pa.array(twice, pa.int32()))))
 
     def set_aside(self, records: Iterable[tuple[int, str, str]]) -> None:
@@ -427,7 +474,7 @@ class _Chunk:
         run = self.run
         for n, code, detail in records:
             place = int(self.places[n])
-            run.letters.add(run.objects[place], int(self.numbers[n]), None, code, detail, self.raws[n])
+            run.letters.add(run.objects[place], int(self.numbers[n]), self.offsets[n], code, detail, self.raws[n])
             run._count_aside(place, code)
 
 
@@ -437,8 +484,8 @@ def _told(values: list[str | None], index: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def _fit(value: str | None, pattern: str) -> str | None:
-    """An account or region that may stand in a path of the lake."""
-    return value if value is not None and re.fullmatch(pattern, value) else None
+    """An account or region that may stand in a path of the lake; empty if it may not, which sets its events aside."""
+    return value if value is None or re.fullmatch(pattern, value) else ""
 
 
 def _replayed(spec: ReadSpec) -> ReadSpec:

@@ -203,7 +203,9 @@ def parse_path(text: str, where: str = "path") -> Path:
         steps.append(int(index) if index is not None else step["key"] if step["key"] is not None else step["quoted"])
     document = found["document"] or RECORD
     if document and not steps:
-        raise MappingError(f"{where}: expected a field of the document ${document}, found {text!r}; write ${document}.field")
+        raise MappingError(
+            f"{where}: expected a field of the document ${document}, found {text!r}; write ${document}.field"
+        )
     if document == RECORD and len(steps) > 1 and steps[0] == "UserDefined":  # the AWS library's word for a flat key
         steps = steps[1:]
     return Path(document, tuple(steps))
@@ -336,7 +338,9 @@ class _Reader:
         """The template with its ``$include`` carried out, deep; its own keys win."""
         if not isinstance(template, dict):
             return template
-        own = {key: self._include(value, f"{where}.{key}", under) for key, value in template.items() if key != "$include"}
+        own = {
+            key: self._include(value, f"{where}.{key}", under) for key, value in template.items() if key != "$include"
+        }
         merged: dict[str, Any] = {}
         for name in _optional(template, "$include", list, where) or []:
             if name in under:
@@ -367,7 +371,8 @@ class _Reader:
         if "$if" in raw:
             _refuse_others(raw, {"$if", "$then", "$else"}, where)
             then, otherwise = (
-                self.value(raw[key], f"{where}.{key}") if raw.get(key) is not None else None for key in ("$then", "$else")
+                self.value(raw[key], f"{where}.{key}") if raw.get(key) is not None else None
+                for key in ("$then", "$else")
             )
             return If(self._condition(raw["$if"], f"{where}.$if"), then, otherwise)
         for key, kind in (("$first", First), ("$concat", Concat)):
@@ -455,7 +460,12 @@ def _regex(text: Any, where: str) -> None:
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict) and not _is_keyword(value) and not _is_keyword(merged[key]):
+        if (
+            isinstance(value, dict)
+            and isinstance(merged.get(key), dict)
+            and not _is_keyword(value)
+            and not _is_keyword(merged[key])
+        ):
             merged[key] = _merge(merged[key], value)
         else:
             merged[key] = value

@@ -1,4 +1,4 @@
-"""Mapped events to Parquet as Security Lake wants it: one class, one region, account and UTC day an object, ordered by time, zstd, small pages.
+"""Mapped events to Parquet as Security Lake wants it: one class, region, account and UTC day an object, ordered by time, zstd, small pages.
 
 Rules: https://docs.aws.amazon.com/security-lake/latest/userguide/custom-sources-best-practices.html
 """
@@ -84,7 +84,9 @@ def arrow_type(kind: Any) -> pa.DataType:
 
 def class_schema(layout: Layout) -> pa.Schema:
     """The Arrow schema of a class as one source fills it."""
-    return pa.schema([*(pa.field(name, arrow_type(kind)) for name, kind in layout.items()), pa.field("unmapped", UNMAPPED)])
+    return pa.schema(
+        [*(pa.field(name, arrow_type(kind)) for name, kind in layout.items()), pa.field("unmapped", UNMAPPED)]
+    )
 
 
 def assemble(layout: Layout, plan: KindPlan, table: pa.Table, rest: Sequence[str] = ()) -> pa.Table:
@@ -145,7 +147,9 @@ def _array(table: pa.Table, name: str) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def split(class_name: str, events: pa.Table, accounts: pa.ChunkedArray, regions: pa.ChunkedArray) -> Iterator[tuple[Partition, pa.Table]]:
+def split(
+    class_name: str, events: pa.Table, accounts: pa.ChunkedArray, regions: pa.ChunkedArray
+) -> Iterator[tuple[Partition, pa.Table]]:
     """Events by partition; the day is the UTC one of the event's own time."""
     if not events.num_rows:
         return
@@ -157,7 +161,8 @@ def split(class_name: str, events: pa.Table, accounts: pa.ChunkedArray, regions:
         part = events
         if len(found) > 1:
             chosen = pc.and_(
-                pc.and_(pc.equal(regions, key["region"]), pc.equal(accounts, key["account"])), pc.equal(days, key["day"])
+                pc.and_(pc.equal(regions, key["region"]), pc.equal(accounts, key["account"])),
+                pc.equal(days, key["day"]),
             )
             part = events.filter(chosen)
         yield Partition(class_name, key["region"], key["account"], event_day(key["day"])), part
@@ -254,7 +259,15 @@ def hive_type(kind: Any) -> str:
         return f"array<{hive_type(kind[0])}>"
     if isinstance(kind, dict):
         return f"struct<{','.join(f'{name}:{hive_type(below)}' for name, below in kind.items())}>"
-    return {"text": "string", "json": "string", "int32": "int", "int64": "bigint", "ms": "bigint", "bool": "boolean", "double": "double"}[kind]
+    return {
+        "text": "string",
+        "json": "string",
+        "int32": "int",
+        "int64": "bigint",
+        "ms": "bigint",
+        "bool": "boolean",
+        "double": "double",
+    }[kind]
 
 
 def glue_columns(layout: Mapping[str, Any]) -> list[tuple[str, str]]:

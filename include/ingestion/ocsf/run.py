@@ -1,7 +1,8 @@
 """Map one batch: ``python -m include.ingestion.ocsf.run REQUEST.json``, in the warehouse environment.
 
-The seam between the intake and the engine: the intake fetches objects and publishes files, this reads the one and writes the other and knows
-no AWS. Two threads are two processes, each with objects of its own: what takes the time (unpacking, mapping, Parquet) then runs twice.
+The seam between the intake and the engine: the intake fetches objects and publishes files, this reads the one and writes the other and
+knows no AWS. Two threads are two processes, each with objects of its own: what takes the time (unpacking, mapping, Parquet) then runs
+twice.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ def run_request(request: dict[str, Any]) -> dict[str, Any]:
     digest = mapping_digest(source)
     if request.get("mapping_digest") not in (None, digest):
         raise RequestRefused(
-            f"expected the mapping {request['mapping_digest']}, found {digest}: {source.name} changed since the batch was planned; plan it anew"
+            f"expected the mapping {request['mapping_digest']}, found {digest}: {source.name} changed on the way; "
+            "deploy one version everywhere, then try again"
         )
     objects = request["objects"]
-    lanes = _lanes(objects, int(request.get("threads", 1))) if "lane" not in request else [list(range(len(objects)))]
-    if len(lanes) > 1:
-        result = _run_lanes(request, lanes, out)
-    else:
-        result = _run_here(request, source, digest, out, int(request.get("threads", 1)))
+    threads = int(request.get("threads", 1))
+    lanes = _lanes(objects, threads) if "lane" not in request else [list(range(len(objects)))]
+    here = len(lanes) == 1
+    result = _run_here(request, source, digest, out, threads) if here else _run_lanes(request, lanes, out)
     result["mapping_digest"] = digest
     result["bytes_read"] = sum(int(item["size"]) for item in objects)
     result["seconds"] = round(time.perf_counter() - started, 3)
@@ -122,7 +123,7 @@ def _run_here(request: dict[str, Any], source: Source, digest: str, out: Path, t
         out,
         batch=request["batch"],
         digest=digest,
-        region=source.region.default or request.get("region") or "us-east-1",
+        region=source.region.default or request.get("region"),
         account=source.account_id.default,
         prefix=f"events-{lane}",
     )
@@ -165,7 +166,8 @@ def _run_lanes(request: dict[str, Any], lanes: list[list[int]], out: Path) -> di
             file = folder / "request.json"
             objects = [request["objects"][place] for place in places]
             file.write_text(
-                json.dumps({**request, "objects": objects, "out": str(folder), "threads": 1, "lane": lane}), encoding="utf-8"
+                json.dumps({**request, "objects": objects, "out": str(folder), "threads": 1, "lane": lane}),
+                encoding="utf-8",
             )
             command = [sys.executable, "-m", "include.ingestion.ocsf.run", str(file)]
             running.append((folder, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))  # noqa: S603
@@ -184,10 +186,15 @@ def _run_lanes(request: dict[str, Any], lanes: list[list[int]], out: Path) -> di
         names = sorted({name for result in results for name in result[key]})
         merged[key] = {name: sum(result[key].get(name, 0) for result in results) for name in names}
     merged["outputs"] = [
-        {**output, "part": part} for part, output in enumerate(output for result in results for output in result["outputs"])
+        {**output, "part": part}
+        for part, output in enumerate(output for result in results for output in result["outputs"])
     ]
     merged["dead_letters"] = [letters for result in results for letters in result["dead_letters"]]
-    by_place = {place: item for places, result in zip(lanes, results, strict=True) for place, item in zip(places, result["objects"], strict=True)}
+    by_place = {
+        place: item
+        for places, result in zip(lanes, results, strict=True)
+        for place, item in zip(places, result["objects"], strict=True)
+    }
     merged["objects"] = [by_place[place] for place in range(len(request["objects"]))]
     return merged
 

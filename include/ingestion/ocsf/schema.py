@@ -13,8 +13,14 @@ from typing import Any, Final
 
 from include.ingestion.ocsf.language import MappingError
 
-_INTEGERS: Final = {"integer_t": "int32", "long_t": "int64", "timestamp_t": "ms"}
-_OTHERS: Final = {"boolean_t": "bool", "float_t": "double", "json_t": "json"}
+_SCALARS: Final = {
+    "integer_t": "int32",
+    "long_t": "int64",
+    "timestamp_t": "ms",
+    "boolean_t": "bool",
+    "float_t": "double",
+    "json_t": "json",
+}
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,7 @@ class Shape:
             type_name, scalar = shape.name, "json" if shape.free else "object"
         else:
             base = self._owner.base_type(type_name)
-            scalar = _INTEGERS.get(type_name) or _OTHERS.get(type_name) or _INTEGERS.get(base) or _OTHERS.get(base)
-            scalar = scalar or "text"
+            scalar = next((_SCALARS[one] for one in (type_name, base) if one in _SCALARS), "text")
             if isinstance(rule.get("type"), list):
                 scalar = "json"
         allowed = rule.get("enum", (rule["const"],) if "const" in rule else ())
@@ -130,6 +135,10 @@ class OcsfClass:
         if name not in self._meta["classes"]:
             raise MappingError(
                 f"expected a class of OCSF {version}, found {name!r}; its classes: {', '.join(sorted(self._meta['classes']))}"
+            )
+        if "category_uid" not in self._meta["classes"][name]:
+            raise MappingError(
+                f"expected a class of OCSF {version} that events can have, found {name!r}, which others extend"
             )
         self.version = version
         self.name = name
@@ -174,5 +183,7 @@ def ocsf(version: str) -> dict[str, Any]:
 @cache
 def ocsf_class(version: str, name: str, profiles: tuple[str, ...] = ()) -> OcsfClass:
     """The class ``name`` with the attributes that ``profiles`` add; profiles that the release lacks add none."""
-    known = {attribute.get("profile") for attribute in ocsf(version)["classes"].get(name, {}).get("attributes", {}).values()}
+    known = {
+        attribute.get("profile") for attribute in ocsf(version)["classes"].get(name, {}).get("attributes", {}).values()
+    }
     return OcsfClass(version, name, tuple(sorted(set(profiles) & known)))

@@ -14,7 +14,7 @@ from include.ingestion.ocsf.compile import fits
 from include.ingestion.ocsf.language import RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from include.ingestion.ocsf.compile import KindPlan, Plan
     from include.ingestion.ocsf.dialect import DuckDb
@@ -116,7 +116,9 @@ def _is_whole(plan: Plan, level: Any, levels: Sequence[Any], shape: Mapping[str,
     return not levels[plan.levels[level.text][(*level.steps, key)]]
 
 
-def rest_columns(kind: KindPlan, shapes: Sequence[tuple[Mapping[str, Any], Found]], sql: DuckDb) -> tuple[list[tuple[str, str]], list[str]] | None:
+def rest_columns(
+    kind: KindPlan, shapes: Sequence[tuple[Mapping[str, Any], Found]], sql: DuckDb
+) -> tuple[list[tuple[str, str]], list[str]] | None:
     """What is left over in a chunk's records of one kind, as columns.
 
     Args:
@@ -162,10 +164,15 @@ def rest_columns(kind: KindPlan, shapes: Sequence[tuple[Mapping[str, Any], Found
         value = sql.field(f"rest_{entry.text}{layer}", entry.steps)
         places = left[entry]
         if places != made:
-            tests = [f"{picks[0]} = {place}" if place is not None else f"{picks[0]} IS NULL" for place in sorted(places, key=str)]
+            tests = [
+                f"{picks[0]} = {place}" if place is not None else f"{picks[0]} IS NULL"
+                for place in sorted(places, key=str)
+            ]
             value = f"CASE WHEN {' OR '.join(tests)} THEN {value} END"
         columns.append((entry.name, value))
     structs = [
-        f"{sql.fields(text, tree)} AS rest_{text}{layer}" for text, layers in trees.items() for layer, tree in enumerate(layers)
+        f"{sql.fields(text, tree)} AS rest_{text}{layer}"
+        for text, layers in trees.items()
+        for layer, tree in enumerate(layers)
     ]
     return columns, structs

@@ -59,7 +59,6 @@ class Spark:
         """Steps, and ``json`` or ``lines``, of each text that may hold a document; the reader tells of them in this order."""
         self.levels: dict[str, Sequence[Sequence[Step]]] = {}
         """Of the record and its documents: the objects whose keys are read."""
-        self._marked: dict[str, str] = {}
 
     # --- words -------------------------------------------------------------------------------------------------------------------
 
@@ -108,15 +107,20 @@ class Spark:
         def shape(node: dict[str, Any]) -> str:
             return self.struct_type([(key, "STRING" if below is None else shape(below)) for key, below in node.items()])
 
-        return self._from_json(self._text_of(document), shape(tree))
+        kind = shape(tree)
+        texts = self._from_json(self._text_of(document), kind)
+        # Numbers lose their marks in all fields at once: within an object or array, whose text stands in a field with quotes escaped, and alone.
+        inner = self._replace(
+            f"to_json({texts})", rf'\\"{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}\\"', "$1"
+        )
+        plain = self._replace(
+            inner, f'"{MARK_BEGIN}([^{MARK_BETWEEN}]*){MARK_BETWEEN}[^{MARK_END}]*{MARK_END}"', '"$1"'
+        )
+        return f"CASE WHEN {TEXT} IS NULL THEN {texts} ELSE {self._from_json(plain, kind)} END"
 
     def field(self, struct: str, steps: Sequence[str]) -> str:
         """A leaf of `fields`."""
-        place = struct + "".join(f".{self.name_of(step)}" for step in steps)
-        number = f"\\A{MARK_BEGIN}([^{MARK_BETWEEN}]*){MARK_BETWEEN}.*"
-        field = f"CASE WHEN {TEXT} IS NULL THEN {place} ELSE {self._without_marks(self._replace(place, number))} END"
-        self._marked[field] = place
-        return field
+        return struct + "".join(f".{self.name_of(step)}" for step in steps)
 
     def text_at(self, document: str, steps: Sequence[Step]) -> str:
         """The text at a path: of a scalar itself, of an object or array compact JSON."""
@@ -183,13 +187,14 @@ class Spark:
         if wanted not in self.documents:
             self.documents.append(wanted)
         told = f"{DOCUMENTS}[{self.documents.index(wanted)}]"
-        return f"CASE WHEN {told}.is_object THEN {self._marked.get(text, text)} ELSE {told}.text END"
+        whole = f"CASE WHEN {TEXT} IS NULL THEN {text} ELSE {self._at(RECORD, steps)} END"
+        return f"CASE WHEN {told}.is_object THEN {whole} ELSE {told}.text END"
 
     def _without_marks(self, text: str) -> str:
-        return self._replace(text, f'"?{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}"?')
+        return self._replace(text, f'"?{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}"?', "$1")
 
-    def _replace(self, text: str, pattern: str) -> str:
-        return f"regexp_replace({text}, {self.text(pattern)}, '$1')"
+    def _replace(self, text: str, pattern: str, by: str) -> str:
+        return f"regexp_replace({text}, {self.text(pattern)}, {self.text(by)})"
 
     # --- texts -------------------------------------------------------------------------------------------------------------------
 
@@ -429,37 +434,67 @@ def spark_plan(mapping: MappingFile, rules: SourceRules) -> dict[str, Any]:
     """A compiled source as plain data: all that a Spark job has to know of it.
 
     Returns:
-        ``levels`` and ``documents`` for the reader; ``parsed``, which reads ``chunk``; ``kinds`` in order, each with its matched ``value``, its
-        ``class``, ``repeated`` (of a row of ``parsed``: whether a key stands twice where the kind reads) and ``mapped``, which reads ``chosen``
-        and gives ``n``, ``problem``, ``account``, ``region`` and ``event``, a struct of the class's attributes, the same for each of its kinds.
+        ``levels`` and ``documents`` for the reader; ``parsed``, whose first step reads ``chunk``; ``repeated``: of a row of it, the numbers of the objects
+        in which a key stands twice; ``kinds`` in order, each with its matched ``value``, its ``class``, the numbers of the objects that it
+        ``reads``, and ``mapped``, whose first step reads a part of ``parsed`` and whose last gives ``n``, ``problem``, ``account``, ``region`` and ``event``, a struct of the class's attributes, the same for each of its kinds.
     """
     sql = Spark()
     plan = compile_source(mapping, rules, sql)
+    objects: dict[str, int] = {}
+    kinds = [
+        {
+            "value": kind.value,
+            "class": kind.class_name,
+            "reads": sorted(objects.setdefault(keys, len(objects)) for keys in _read_keys(plan, kind)),
+            "mapped": _steps(_mapped(plan.layouts[kind.class_name], kind, sql, rest=rules.keep_unmapped), "chosen"),
+        }
+        for kind in plan.kinds.values()
+    ]
+    twice = [
+        f"CASE WHEN size(array_distinct({keys})) < size({keys}) THEN {place} END" for keys, place in objects.items()
+    ]
     return {
         "levels": [[str(step) for step in steps] for steps in sql.levels.get(RECORD, ())],
         "documents": [[list(steps), how] for steps, how in sql.documents],
-        "parsed": plan.parsed,
-        "kinds": [
-            {
-                "value": kind.value,
-                "class": kind.class_name,
-                "repeated": _repeated(plan, kind),
-                "mapped": _mapped(plan.layouts[kind.class_name], kind, sql, rest=rules.keep_unmapped),
-            }
-            for kind in plan.kinds.values()
-        ],
+        "parsed": _steps(plan.parsed, "chunk"),
+        "repeated": f"array_compact(array({', '.join(twice)}))",
+        "kinds": kinds,
     }
 
 
-def _repeated(plan: Plan, kind: KindPlan) -> str:
-    """As `shape_of` has it."""
-    tests = [(f"{level.text}_keys[{level.index}]", "") for level in kind.levels]
+def _steps(sql: str, table: str) -> list[str]:
+    """Nested selects as a list, each without its FROM; the first reads ``table``, each other one the one before.
+
+    Spark resolves a query again and again from its tables up, a level of nesting each time; of twenty levels it takes minutes.
+    """
+    found: list[str] = []
+    while sql.endswith(") s"):
+        opened = []
+        for part in _QUOTED_OR_PARENTHESIS.finditer(sql):
+            if part.group() == "(":
+                opened.append(part.start())
+            elif part.group() == ")":
+                begin = opened.pop()
+        head = sql[:begin]
+        assert head.endswith(" FROM ")
+        found.append(head.removesuffix(" FROM "))
+        sql = sql[begin + 1 : -len(") s")]
+    assert sql.endswith(f" FROM {table}")
+    found.append(sql.removesuffix(f" FROM {table}"))
+    return found[::-1]
+
+
+_QUOTED_OR_PARENTHESIS: Final = re.compile(r"'(?:[^'\\]|\\.)*'|`[^`]*`|[()]", re.DOTALL)
+
+
+def _read_keys(plan: Plan, kind: KindPlan) -> set[str]:
+    """SQL of the keys of each object that the kind reads; as `shape_of` has it."""
+    found = {f"{level.text}_keys[{level.index}]" for level in kind.levels}
     for pick in kind.picks:
         inner = [str(place) for place, steps in enumerate(plan.candidates[pick.text]) if steps]
         if inner:
-            tests.append((f"{pick.text}_keys[0]", f"{pick.text}_pick IN ({', '.join(inner)}) AND "))
-    found = [f"coalesce({where}size(array_distinct({keys})) < size({keys}), false)" for keys, where in tests]
-    return " OR ".join(found) or "false"
+            found.add(f"CASE WHEN {pick.text}_pick IN ({', '.join(inner)}) THEN {pick.text}_keys[0] END")
+    return found
 
 
 def _mapped(layout: Layout, kind: KindPlan, sql: Spark, *, rest: bool) -> str:

@@ -59,7 +59,9 @@ def run_file(engine: Engine, path: Path, out: Path, *, account: str | None = "ex
     """Map one local file."""
     out.mkdir(parents=True, exist_ok=True)
     item = InputObject(path, "raw", path.name, None, "etag", more.pop("key_account", None), None, **more)
-    counts, outputs, files = engine.run([item], out, batch="batch", digest="digest", region="eu-central-1", account=account)
+    counts, outputs, files = engine.run(
+        [item], out, batch="batch", digest="digest", region="eu-central-1", account=account
+    )
     letters = []
     for file in files:
         with gzip.open(str(file["path"]), "rt", encoding="utf-8") as lines:

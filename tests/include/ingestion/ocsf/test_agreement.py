@@ -1,7 +1,8 @@
 """The compiled plan gives, event for event, what a per-event mapper and the official JSON schema give.
 
-That is what allows the engine to validate inside its plan: on every sample, every real event and `MUTANTS` mutated ones an outside validator
-(``jsonschema-rs`` with the official schema) has the same opinion. ``OCSF_MUTATED_EVENTS=25000`` a source makes it a hundred thousand.
+That is what allows the engine to validate inside its plan: on every sample, every real event and `MUTANTS` mutated ones an outside
+validator (``jsonschema-rs`` with the official schema) has the same opinion. ``OCSF_MUTATED_EVENTS=25000`` a source makes it a hundred
+thousand.
 """
 
 from __future__ import annotations

@@ -230,7 +230,10 @@ def test_account_and_region_come_from_the_key_or_are_the_default(firewall: Engin
     known = run_records(firewall, [flow()], tmp_path / "a", key_account="111122223333")
     assert known.outputs[0].partition.account_id == "111122223333"
     default = run_records(firewall, [flow()], tmp_path / "b")
-    assert (default.outputs[0].partition.account_id, default.outputs[0].partition.region) == ("external", "eu-central-1")
+    assert (default.outputs[0].partition.account_id, default.outputs[0].partition.region) == (
+        "external",
+        "eu-central-1",
+    )
     hostile = run_records(firewall, [flow()], tmp_path / "c", key_account="../../etc", account=None)
     assert hostile.aside[1][0] == "no_account"
     assert not hostile.outputs
@@ -278,7 +281,14 @@ def request(tmp_path: Path, count: int, **more: Any) -> dict[str, Any]:
         path = tmp_path / f"{place}.gz"
         write(path, 300 + 50 * place, seed=place)
         objects.append(
-            {"path": str(path), "bucket": "raw", "key": KEY, "version_id": f"v{place}", "etag": "e", "size": path.stat().st_size}
+            {
+                "path": str(path),
+                "bucket": "raw",
+                "key": KEY,
+                "version_id": f"v{place}",
+                "etag": "e",
+                "size": path.stat().st_size,
+            }
         )
     return {"source": "aws_network_firewall", "batch": "b", "objects": objects, "out": str(tmp_path / "out"), **more}
 
@@ -294,7 +304,9 @@ def test_lanes_change_nothing_but_the_files(tmp_path: Path):
     assert {output["region"] for output in two["outputs"]} == {"eu-west-1"}
     assert [output["part"] for output in two["outputs"]] == list(range(len(two["outputs"])))
     texts = [
-        Counter(json.dumps(row, sort_keys=True) for output in result["outputs"] for row in rows_of(Path(output["path"])))
+        Counter(
+            json.dumps(row, sort_keys=True) for output in result["outputs"] for row in rows_of(Path(output["path"]))
+        )
         for result in (one, two)
     ]
     assert texts[0] == texts[1]
@@ -308,7 +320,7 @@ def test_the_same_request_writes_the_same_files(tmp_path: Path):
 
 
 def test_a_mapping_that_changed_is_refused(tmp_path: Path):
-    with pytest.raises(RequestRefused, match="changed since the batch was planned"):
+    with pytest.raises(RequestRefused, match="changed on the way"):
         run_request(request(tmp_path, 1, mapping_digest="another"))
     assert not (tmp_path / "out" / "result.json").exists()
     digest = mapping_digest(load_source("aws_network_firewall"))
@@ -335,7 +347,9 @@ def test_the_command_tells_a_full_disk(tmp_path: Path):
         f"sys.argv = ['run', {str(file)!r}]\n"
         "runpy.run_module('include.ingestion.ocsf.run', run_name='__main__')\n"
     )
-    done = subprocess.run([sys.executable, "-c", limited], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", limited], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 28
     assert "No space left on device" in done.stderr
     assert not (tmp_path / "out" / "result.json").exists()
