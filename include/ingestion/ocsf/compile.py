@@ -669,6 +669,8 @@ class _Draft:
                 else:
                     inner = self._presence(objects, attribute, present)
                     columns = self._object(objects, attribute.shape, layout[name], at, inner, leaves)
+            elif isinstance(value, ObjectOf):
+                continue  # `_layout` has said so
             else:
                 columns = [self._leaf(value, attribute, at, present, leaves)]
             by_attribute[name] = columns

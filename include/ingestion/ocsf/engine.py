@@ -259,7 +259,7 @@ class _Run:
         """Collect the records of one object; small objects share a chunk."""
         spec = self.engine.source.read_spec
         for chunk in read_records(
-            item.path, _replayed(spec) if item.replayed else spec, chunk_records=CHUNK_RECORDS, chunk_bytes=CHUNK_BYTES
+            item.path, replayed_spec(spec) if item.replayed else spec, chunk_records=CHUNK_RECORDS, chunk_bytes=CHUNK_BYTES
         ):
             for rejected in chunk.rejected:
                 self._reject(place, item, rejected)
@@ -488,7 +488,7 @@ def _fit(value: str | None, pattern: str) -> str | None:
     return value if value is None or re.fullmatch(pattern, value) else ""
 
 
-def _replayed(spec: ReadSpec) -> ReadSpec:
+def replayed_spec(spec: ReadSpec) -> ReadSpec:
     """How an object of raw records is read: the records themselves, without what stood around them."""
     if spec.format in (Format.JSON, Format.PARQUET):
         return replace(spec, format=Format.JSON, records_at=None)

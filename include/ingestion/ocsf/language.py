@@ -246,19 +246,23 @@ def parse_mapping(document: Any, where: str = "mapping") -> MappingFile:
     kinds = tuple(reader.kind(str(value), entry, f"{where}.ocsf_mapping.{value}") for value, entry in entries.items())
     stamp = _optional(events, "timestamp", dict, where) or {}
     documents = tuple(
-        Document(
-            name,
-            tuple(parse_path(text, f"{where}.$documents.{name}") for text in _member(entry, "in", list, where)),
-            _member(entry, "having", str, f"{where}.$documents.{name}"),
-        )
+        _document(name, entry, f"{where}.$documents.{name}")
         for name, entry in (_optional(events, "$documents", dict, where) or {}).items()
     )
+    missing = _optional(events, "$missing", list, where)
+    if missing is not None and not all(isinstance(text, str) for text in missing):
+        raise MappingError(f"{where}.$missing: expected texts, found {missing!r}")
+    matched = reader.value(_member(events, "matched_field", (str, dict), where), f"{where}.matched_field")
+    if is_constant(matched):
+        raise MappingError(
+            f"{where}.matched_field: expected a path like $.event_type, found {events['matched_field']!r}"
+        )
     mapping = MappingFile(
         _member(events, "source_name", str, where),
-        reader.value(_member(events, "matched_field", (str, dict), where), f"{where}.matched_field"),
+        matched,
         kinds,
         documents,
-        tuple(_optional(events, "$missing", list, where) or [""]),
+        ("",) if missing is None else tuple(missing),
         parse_path(_member(stamp, "field", str, f"{where}.timestamp"), f"{where}.timestamp.field") if stamp else None,
         _member(stamp, "format", str, f"{where}.timestamp") if stamp else None,
         {kind.value: kind for kind in kinds},
@@ -268,6 +272,15 @@ def parse_mapping(document: Any, where: str = "mapping") -> MappingFile:
         if path.document and path.document not in named:
             raise MappingError(f"{where}: expected a document of $documents ({', '.join(sorted(named))}), found {path}")
     return mapping
+
+
+def _document(name: str, entry: Any, where: str) -> Document:
+    texts = _member(entry, "in", list, where)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise MappingError(f"{where}.in: expected paths, found {texts!r}")
+    return Document(
+        name, tuple(parse_path(text, f"{where}.in") for text in texts), _member(entry, "having", str, where)
+    )
 
 
 def _paths_of(mapping: MappingFile) -> Iterator[Path]:
@@ -345,9 +358,9 @@ class _Reader:
         for name in _optional(template, "$include", list, where) or []:
             if name in under:
                 raise MappingError(f"{where}.$include: {' → '.join((*under, name))} includes itself")
-            if name not in self._fragments:
+            if not isinstance(name, str) or not isinstance(self._fragments.get(name), dict):
                 raise MappingError(
-                    f"{where}.$include: expected a name of $fragments ({', '.join(sorted(self._fragments))}), found {name!r}"
+                    f"{where}.$include: expected a name of an object of $fragments ({', '.join(sorted(self._fragments))}), found {name!r}"
                 )
             merged = _merge(merged, self._include(self._fragments[name], f"$fragments.{name}", (*under, name)))
         return _merge(merged, own)
@@ -391,6 +404,9 @@ class _Reader:
         _refuse_others(raw, {"evaluate", "values", "other"}, where)
         values = _member(raw, "values", dict, where)
         other = raw.get("other")
+        wrong = [key for key, value in values.items() if isinstance(value, dict | list)]
+        if wrong:
+            raise MappingError(f"{where}.values.{wrong[0]}: expected a literal, found {_kind_of(values[wrong[0]])}")
         return Enum(
             self.value(raw["evaluate"], f"{where}.evaluate"),
             tuple((str(key), value) for key, value in values.items()),
@@ -417,6 +433,8 @@ class _Reader:
                 if not isinstance(by, list) or not by or not all(isinstance(one, str) for one in by):
                     raise MappingError(f"{at}: expected a list of formats, found {by!r}")
                 by = tuple(by)
+            elif how == "default" and isinstance(by, dict | list):
+                raise MappingError(f"{at}: expected a literal, found {_kind_of(by)}")
             found = Change(found, how, by)
         return found
 
