@@ -18,6 +18,11 @@ ENV AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV=/usr/local/airflow/warehouse-venv \
     AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL=10 \
     AIRFLOW__DATA_PLATFORM__CATALOG_DOMAIN_ID=dzd_local0platform \
     AIRFLOW__DATA_PLATFORM__CATALOG_PROJECT_ID=local0platform \
+    AIRFLOW__DATA_PLATFORM__INGESTION_SCHEDULE=@hourly \
+    AIRFLOW__DATA_PLATFORM__INGESTION_QUEUE_URL=http://platform:4566/123456789012/ingestion-notices \
+    AIRFLOW__DATA_PLATFORM__INGESTION_LAKE_ACCOUNT=123456789012 \
+    AIRFLOW__DATA_PLATFORM__INGESTION_LAKE_BUCKET=aws-security-data-lake-us-east-1-5oafy3b73vvw3y4s6vq34s47gifytb \
+    AIRFLOW__DATA_PLATFORM__INGESTION_LAKE_CRAWLER_ROLE=arn:aws:iam::123456789012:role/security-lake-crawler \
     AIRFLOW__OPENLINEAGE__NAMESPACE=data-platform \
     AIRFLOW__OPENLINEAGE__TRANSPORT='{"type":"composite","continue_on_failure":true,"continue_on_success":true,"sort_transports":true,"transports":{"spool":{"type":"data_platform.lineage.spool.SpoolTransport","priority":2,"url":"file:///usr/local/airflow/.local/lineage"},"catalog":{"type":"data_platform.lineage.transport.RenamingTransport","priority":1,"transformer_class":"data_platform.lineage.naming.CatalogNames","transformer_properties":{"account_id":"123456789012","region":"us-east-1","view_schemas":["finance"],"redshift":{}},"transport":{"type":"data_platform.lineage.transport.DataZoneTransport","domainId":"dzd_local0platform","region":"us-east-1","endpointOverride":"http://platform:4568"}}}}' \
     AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1 \

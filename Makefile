@@ -15,7 +15,7 @@ ONLY ?=
 # A part of the platform, as `make status` names it
 PART ?=
 
-.PHONY: help setup demo test up down restart status lint check-contracts bench package-mwaa manifest docs lock clean
+.PHONY: help setup demo test up down restart status lint check-contracts check-sources bench package-mwaa manifest docs lock clean
 
 help: ## say what each command does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: setup ## ruff and mypy; checks, never fixes
 
 check-contracts: setup ## validate every data contract, compile its checks and compare them with the dbt models (ONLY=product)
 	@$(PY) -m include.contracts $(if $(ONLY),--only $(ONLY))
+
+check-sources: setup ## lint the sources of security logs: paths that match no sample, attributes that the class lacks, missing ones (ONLY=source, WRITE=1 renews classes.json)
+	@$(PY) -m include.ingestion.ocsf.check $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
 bench: setup ## measure against named baselines; writes build/bench/*.json (ONLY=parse runs one)
 	@$(PY) -m bench $(ONLY)

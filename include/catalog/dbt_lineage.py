@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -158,6 +158,16 @@ def emit_publication(
         yield from publication_events(task, product, publication, connection, load_graph(), gate_report)
 
     return _emit(context, events)
+
+
+def emit_events(context: Context, make: Callable[[TaskRun], Iterator[RunEvent]]) -> EmissionSummary:
+    """Emit what another room has to tell of the running task.
+
+    Args:
+        context: of the task.
+        make: gives the events.
+    """
+    return _emit(context, make)
 
 
 def _emit(context: Context, make: Any) -> EmissionSummary:

@@ -12,6 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from data_platform.lineage.config import JOB_NAMESPACE, transport_config
+from include.local.aws import ingestion_names as intake
 from include.local.catalog.identity import ACCOUNT_ID, DOMAIN_ID, PROJECT_ID, REGION
 from include.local.layout import DEFAULT_PORTS
 from include.platform import connections
@@ -173,6 +174,14 @@ def airflow_environment(layout: Layout, ports: Mapping[str, int], *, no_login: b
         "DATA_PLATFORM__WAREHOUSE_VENV": str(layout.warehouse_venv),
         "DATA_PLATFORM__ZERO_ETL_POLL_SECONDS": "2",
         "DATA_PLATFORM__SCRATCH_DIR": str(layout.root / "scratch"),
+        # Nobody's logs come in by themselves here, and each look costs a laptop some seconds of a core.
+        "DATA_PLATFORM__INGESTION_SCHEDULE": "@hourly",
+        "DATA_PLATFORM__INGESTION_QUEUE_URL": intake.queue_url(f"http://127.0.0.1:{ports['aws']}"),
+        "DATA_PLATFORM__INGESTION_QUEUE_POLL_SECONDS": "2",
+        "DATA_PLATFORM__INGESTION_QUEUE_MIN_GAP_SECONDS": "15",
+        "DATA_PLATFORM__INGESTION_LAKE_ACCOUNT": ACCOUNT_ID,
+        "DATA_PLATFORM__INGESTION_LAKE_BUCKET": intake.LAKE_BUCKET,
+        "DATA_PLATFORM__INGESTION_LAKE_CRAWLER_ROLE": intake.CRAWLER_ROLE,
     }
     variables = {
         f"AIRFLOW__{key}": os.environ.get(f"AIRFLOW__{key}", value)

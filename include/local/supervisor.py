@@ -127,7 +127,7 @@ def stand_ins(layout: Layout, ports: Mapping[str, int], tickit: str, saas_items:
     """The command of each stand-in, by the part's name."""
     aws_url = f"http://127.0.0.1:{ports['aws']}"
     tenants = ["--saas-items", str(saas_items), "--saas-url", f"http://127.0.0.1:{ports['saas']}"]
-    aws = ["--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET, *tenants]
+    aws = ["--port", str(ports["aws"]), "--home", str(layout.aws), "--bucket", BUCKET, *tenants, "--ingestion"]
     zero_etl = ["--port", str(ports["zero-etl"]), "--home", str(layout.aurora), "--zero-etl", str(layout.zero_etl)]
     catalog = ["--port", str(ports["catalog"]), "--home", str(layout.catalog)]
     clusters = ["--home", str(layout.spark), "--aws", aws_url]

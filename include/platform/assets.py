@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from airflow.sdk import Asset, AssetAlias, AssetWatcher
 
+from data_platform.ingestion.triggers import QueueDoorbellTrigger
 from data_platform.zero_etl.triggers import ZeroEtlCheckpointTrigger
 from include.platform import connections
 from include.platform.settings import load_settings
@@ -46,3 +47,38 @@ FINANCE_MODELS = AssetAlias(name="finance_models", group="dbt_model")
 def model_asset(name: str, schema: str) -> Asset:
     """The asset of one dbt model: ``x-warehouse://<schema>/<name>``."""
     return Asset(name=f"{schema}.{name}", uri=f"x-warehouse://{schema}/{name}", group="dbt_model")
+
+
+INGESTION_QUEUE = Asset(
+    name="ingestion_queue",
+    uri="x-ingestion://queue",
+    group="ingestion",
+    watchers=[
+        AssetWatcher(
+            name="ingestion_queue_watcher",
+            trigger=QueueDoorbellTrigger(
+                aws_conn_id=connections.INGESTION,
+                queue_url=_settings.ingestion_queue_url,
+                poll_seconds=_settings.ingestion_queue_poll_seconds,
+                min_gap_seconds=_settings.ingestion_queue_min_gap_seconds,
+            ),
+        )
+    ]
+    if _settings.ingestion_queue_url
+    else [],
+)
+"""Updated while the queue holds messages: a doorbell, which tells nothing but that somebody should look."""
+
+INGESTION_WAITING = Asset(name="ingestion_waiting", uri="x-ingestion://waiting", group="ingestion")
+"""Updated when something was put into the ledger that waits for a batch: by a stream, by a replay, by a released batch."""
+
+INGESTION_ARRIVALS = AssetAlias(name="ingestion_arrivals", group="ingestion")
+"""Stands for `INGESTION_WAITING`, so that a task which found nothing can keep quiet."""
+
+SECURITY_LAKE_SOURCES = AssetAlias(name="security_lake_sources", group="security_lake")
+"""Stands for the data lake's custom sources that a batch has really added objects to."""
+
+
+def security_lake_asset(custom_source: str) -> Asset:
+    """The asset of a custom source of the data lake: ``x-security-lake://<custom source>``."""
+    return Asset(name=f"security_lake.{custom_source}", uri=f"x-security-lake://{custom_source}", group="security_lake")

@@ -16,6 +16,9 @@ ZERO_ETL_TICKIT: Final = "zero_etl_tickit"
 TENANTS: Final = "aws_tenants"
 """AWS as the role that moves tenants (``deploy/iam/tenant_portability.json``), in the account of the application."""
 
+INGESTION: Final = "aws_ingestion"
+"""AWS as the role that ingests security logs (``deploy/iam/ingestion.json``): raw objects, queue, streams, ledger, data lake."""
+
 BATCH_GATEWAY: Final = "batch_gateway_spark"
 """The Batch Processing Gateway that Spark jobs are submitted through."""
 

@@ -12,3 +12,11 @@ TENANT_COPIES: Final = "tenant_copies"
 
 SPARK_SUBMISSIONS: Final = "spark_submissions"
 """Slots for tasks that wait for the batch gateway's answers: one that hangs holds each for minutes and must leave workers to others."""
+
+SECURITY_LAKE: Final = "security_lake"
+"""Slots for tasks that write to the data lake beside the intake: compaction downloads and rewrites whole partitions."""
+
+
+def ingest_pool(source: str) -> str:
+    """Slots for batches of a source that are ingested at a time; as many as its ``source.yaml`` says."""
+    return f"ingest_{source}"

@@ -67,6 +67,21 @@ class Settings:
         tenants_evidence_days: how long nobody can delete it.
         tenants_verification_minutes: how long a comparison of source and target is good for.
         tenants_poll_seconds: time between two looks at a tenant's changes while nothing has to be replayed.
+        ingestion_schedule: cron expression, UTC: when the intake looks in any case, whatever the queue tells, and reads streams.
+        ingestion_queue_url: SQS queue that S3 tells of raw objects by; empty means that they are found by listing.
+        ingestion_queue_poll_seconds: time between two looks at the number of the queue's messages.
+        ingestion_queue_min_gap_seconds: least time between two asset events of a queue that holds messages.
+        ingestion_list_prefix: what a scheduled run lists where there is no queue; empty means all of the raw buckets.
+        ingestion_raw_buckets: S3 buckets with raw objects, separated by commas; nothing is read from any other.
+        ingestion_bucket: S3 bucket of the intake's own: dead letters, what was refused, landing objects of streams and replays.
+        ingestion_ledger_table: DynamoDB table that makes each object version ingested once.
+        ingestion_lake_bucket: S3 bucket of Amazon Security Lake in the lake's own region.
+        ingestion_lake_region: that region; events whose source does not say theirs are of it.
+        ingestion_lake_account: 12 digits of the lake's account, Security Lake's delegated administrator.
+        ingestion_lake_principal: 12 digits of the account that takes the lake's roles for writing; empty means the lake's own.
+        ingestion_lake_external_id: external id that it names then.
+        ingestion_lake_crawler_role: ARN of the role that Security Lake's crawlers of custom sources run as.
+        ingestion_engine_threads: of the OCSF engine in each task; more than one only where a worker has cores to spare.
     """
 
     bucket: str = "data-platform"
@@ -88,6 +103,21 @@ class Settings:
     tenants_evidence_days: int = 2555
     tenants_verification_minutes: float = 60.0
     tenants_poll_seconds: float = 10.0
+    ingestion_schedule: str = "*/5 * * * *"
+    ingestion_queue_url: str = ""
+    ingestion_queue_poll_seconds: float = 10.0
+    ingestion_queue_min_gap_seconds: float = 30.0
+    ingestion_list_prefix: str = ""
+    ingestion_raw_buckets: str = "data-platform-raw"
+    ingestion_bucket: str = "data-platform-ingestion"
+    ingestion_ledger_table: str = "ingestion-ledger"
+    ingestion_lake_bucket: str = "aws-security-data-lake-us-east-1"
+    ingestion_lake_region: str = "us-east-1"
+    ingestion_lake_account: str = ""
+    ingestion_lake_principal: str = ""
+    ingestion_lake_external_id: str = "data-platform-ingestion"
+    ingestion_lake_crawler_role: str = ""
+    ingestion_engine_threads: int = 1
 
     @property
     def dbt_executable(self) -> Path:
@@ -139,6 +169,9 @@ def load_settings(environ: dict[str, str] | None = None) -> Settings:
         "tenants_evidence_days",
         "tenants_verification_minutes",
         "tenants_poll_seconds",
+        "ingestion_queue_poll_seconds",
+        "ingestion_queue_min_gap_seconds",
+        "ingestion_engine_threads",
     ):
         if getattr(settings, name) <= 0:
             raise SettingsError(

@@ -10,10 +10,12 @@ class Tag(StrEnum):
 
     FINANCE = "finance"
     PLATFORM = "platform"
+    SECURITY = "security"
     TENANTS = "tenants"
 
     CONFIGURATION = "configuration"
     DBT = "dbt"
+    INGESTION = "ingestion"
     LINEAGE = "lineage"
     MIGRATION = "migration"
     QUALITY = "quality"

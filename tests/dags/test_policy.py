@@ -20,6 +20,8 @@ ONLY_A_PERSON_KNOWS = {
     "migrate_tenant": {"tenant_id", "target_tier", "why"},
     "rollback_tenant_migration": {"tenant_id", "why"},
     "clean_up_tenant_source": {"tenant_id"},
+    "replay_dead_letters": {"source"},
+    "release_refused_batch": {"batch", "why"},
 }
 """Params without a default."""
 

@@ -43,14 +43,29 @@ NAMED = {
     "logs": "logs",
     "cloudwatch": "cloudwatch",
     "kms": "kms",
+    "sqs": "sqs",
+    "kinesis": "kinesis",
+    "glue": "glue",
+    "securitylake": "securitylake",
 }
-"""Services of clients that are called by these names, as attributes of include.tenants.clients.Clients or variables."""
-# A HEAD is a GET to IAM; a list is of the bucket; the lock of a bucket is named differently.
+"""Services of clients that are called by these names: attributes of include.tenants.clients.Clients or include.ingestion.intake.Intake, or
+variables."""
+# A HEAD is a GET to IAM; a list is of the bucket; the lock of a bucket is named differently; parts of an object are the object.
 S3_ACTIONS = {
     "HeadObject": "GetObject",
     "ListObjectsV2": "ListBucket",
+    "ListObjectVersions": "ListBucketVersions",
     "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
 }
+SQS_ACTIONS = {
+    "DeleteMessageBatch": "DeleteMessage",
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+}
+RENAMED = {"s3": S3_ACTIONS, "sqs": SQS_ACTIONS}
+"""Operations that IAM knows by another name."""
 IAM_PREFIXES = {"monitoring": "cloudwatch"}
 """Where IAM's name of a service is not the one that requests are signed with."""
 TRANSACTION = ("PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
@@ -77,7 +92,7 @@ def actions(service, operation):
         return [f"{named}:{model.operation_model(name).http['method']}"]
     if name == "TransactWriteItems":
         return [f"{named}:{each}" for each in TRANSACTION]
-    return [f"{named}:{S3_ACTIONS.get(name, name) if service == 's3' else name}"]
+    return [f"{named}:{RENAMED.get(service, {}).get(name, name)}"]
 
 
 def named_service(receiver):

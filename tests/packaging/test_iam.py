@@ -18,6 +18,8 @@ NEVER_CALLED_BY_CODE = {"trust.json", "environment.json", "customer-managed-key.
 CODE = {"platform.json", "catalog.json"}
 TENANTS = {"tenant_portability.json", "tenant_fence.json"}
 """Of the role that the connection aws_tenants assumes; only what moves tenants acts as it."""
+INGESTION = {"ingestion.json", "security_lake_registration.json"}
+"""Of the role that the connection aws_ingestion assumes; only the intake acts as it."""
 LAMBDA = "include/tenants/user_migration.py"
 """Runs as a function of its own, with the role that deploy/tenants/stack.json gives it."""
 
@@ -33,7 +35,7 @@ ENVIRONMENT = {
 
 NOT_FROM_CODE = {
     "secretsmanager:GetSecretValue": "the secrets backend of docs/deploy.md, and the Data API for a connection's secret_arn",
-    "sts:AssumeRole": "the connection aws_tenants names the role in extra.role_arn",
+    "sts:AssumeRole": "the connections aws_tenants and aws_ingestion name the role in extra.role_arn",
     "s3:ListBucket": "S3 answers 403 instead of 404 for a missing object to whoever may not list the bucket; the code reads both apart",
 }
 """Actions that no line of this project's code names."""
@@ -47,6 +49,18 @@ NOT_FROM_TENANTS_CODE = {
     "s3:ListBucket": "as for the platform",
 }
 
+NOT_FROM_INTAKE_CODE = {
+    "s3:GetObjectVersion": "GetObject of a version",
+    "glue:CreateDatabase": "Security Lake makes a custom source with its caller's permissions",
+    "glue:CreateCrawler": "as above",
+    "glue:StopCrawlerSchedule": "as above",
+    "iam:DeleteRolePolicy": "as above",
+    "iam:PassRole": "as above: it hands the crawler's role over",
+    "iam:PutRolePolicy": "as above",
+    "lakeformation:GrantPermissions": "as above",
+    "lakeformation:RegisterResource": "as above",
+}
+
 NO_RESOURCE_LEVEL = {
     "s3:ListAllMyBuckets": "a list of buckets is of no bucket; denied",
     "s3:GetAccountPublicAccessBlock": "is of the account",
@@ -58,6 +72,11 @@ NO_RESOURCE_LEVEL = {
     "dynamodb:ListTables": "a list of tables is of no table",
     "cognito-idp:ListUserPools": "a list of pools is of no pool",
     "cognito-idp:CreateUserPool": "a pool that isn't there yet has no name that a policy could know: Cognito makes up its id",
+    "securitylake:ListDataLakes": "a list of lakes is of no lake",
+    "securitylake:ListLogSources": "a list of sources is of no source",
+    "glue:CreateCrawler": "a crawler that isn't there yet",
+    "glue:StopCrawlerSchedule": "Glue names no resource for it",
+    "lakeformation:*": "Lake Formation names no resources; who may grant what says Lake Formation",
     "cloudwatch:DescribeAlarms": "alarms are looked for by the beginning of their names",
     "datazone:*": "of DataZone's actions only those on a domain itself name a resource; what may be done in a domain says the domain",
 }
@@ -77,7 +96,7 @@ CONNECTOR_NEVER = {
 @pytest.fixture(scope="module")
 def policies(project_root):
     found = {path.name: json.loads(path.read_text()) for path in (project_root / "deploy" / "iam").glob("*.json")}
-    assert set(found) == CODE | TENANTS | NEVER_CALLED_BY_CODE
+    assert set(found) == CODE | TENANTS | INGESTION | NEVER_CALLED_BY_CODE
     return found
 
 
@@ -113,9 +132,19 @@ def moves_tenants(place):
     return "tenants" in place.split("/")[:-1]
 
 
+def ingests(place):
+    return "ingestion" in place.split("/")[:-1]
+
+
 @pytest.fixture(scope="module")
 def calls(project_root):
-    found = scan({place: text for place, text in sources(project_root).items() if not moves_tenants(place)})
+    found = scan(
+        {
+            place: text
+            for place, text in sources(project_root).items()
+            if not moves_tenants(place) and not ingests(place)
+        }
+    )
     assert len(found.actions) > 10
     return found
 
@@ -129,20 +158,30 @@ def tenant_calls(project_root):
     return found
 
 
-def test_every_aws_call_can_be_told(calls, tenant_calls):
+@pytest.fixture(scope="module")
+def intake_calls(project_root):
+    shared = {"include/tenants/transactions.py"}
+    found = scan({place: text for place, text in sources(project_root).items() if ingests(place) or place in shared})
+    assert len(found.actions) > 20
+    return found
+
+
+def test_every_aws_call_can_be_told(calls, tenant_calls, intake_calls):
     assert calls.unknown == []
     assert tenant_calls.unknown == []
+    assert intake_calls.unknown == []
 
 
-def test_every_aws_call_is_granted(calls, tenant_calls, policies):
-    for found, names in ((calls, CODE), (tenant_calls, TENANTS)):
+def test_every_aws_call_is_granted(calls, tenant_calls, intake_calls, policies):
+    for found, names in ((calls, CODE), (tenant_calls, TENANTS), (intake_calls, INGESTION)):
         missing = set(found.actions) - granted(policies, names)
         assert not missing, {each: sorted(found.actions[each]) for each in missing}
 
 
-def test_nothing_is_granted_that_no_code_calls(calls, tenant_calls, policies):
+def test_nothing_is_granted_that_no_code_calls(calls, tenant_calls, intake_calls, policies):
     assert granted(policies, CODE) == set(calls.actions) | set(NOT_FROM_CODE)
     assert granted(policies, TENANTS) == set(tenant_calls.actions) | set(NOT_FROM_TENANTS_CODE)
+    assert granted(policies, INGESTION) == set(intake_calls.actions) | set(NOT_FROM_INTAKE_CODE)
 
 
 def test_calls_that_hide_behind_another_function_are_found(tenant_calls):
@@ -158,6 +197,40 @@ def test_calls_that_hide_behind_another_function_are_found(tenant_calls):
         "s3:GetBucketObjectLockConfiguration": "archive",
     }.items():
         assert any(place in each for each in tenant_calls.actions[action]), action
+
+
+def test_what_the_intake_calls_is_found_where_it_is(intake_calls):
+    """Else a scan that finds too little would pass."""
+    for action, place in {
+        "sqs:GetQueueAttributes": "triggers",
+        "sqs:DeleteMessage": "receive",
+        "s3:ListBucketVersions": "intake",
+        "s3:PutObject": "publish",
+        "kinesis:GetRecords": "kinesis",
+        "dynamodb:ConditionCheckItem": "transactions",
+        "glue:BatchCreatePartition": "security_lake",
+        "securitylake:CreateCustomLogSource": "security_lake",
+    }.items():
+        assert any(place in each for each in intake_calls.actions[action]), action
+
+
+def test_the_intakes_prefixes_are_those_that_the_code_writes(policies):
+    from include.ingestion import dead_letters, kinesis, receive
+
+    [resources] = [
+        s["Resource"] for _, s in statements(policies, {"ingestion.json"}) if s["Sid"] == "KeepWhatIsTheIntakesOwn"
+    ]
+    prefixes = {resource.removeprefix("arn:aws:s3:::<INGESTION_BUCKET>/").removesuffix("/*") for resource in resources}
+    written = (dead_letters.PREFIX, dead_letters.REFUSED_PREFIX, dead_letters.REPLAY_PREFIX, kinesis.LANDING_PREFIX)
+    assert prefixes == set(written)
+    assert receive.NOTICES_PREFIX.startswith(f"{dead_letters.PREFIX}/")
+
+
+def test_the_intake_never_writes_to_raw_buckets(policies):
+    writing = re.compile("s3:(Put|Delete|Abort)")
+    for _, statement in statements(policies, INGESTION):
+        if any("<RAW_BUCKET>" in each for each in as_list(statement["Resource"])):
+            assert not [action for action in as_list(statement["Action"]) if writing.match(action)]
 
 
 def test_the_function_of_the_user_migration_may_do_what_it_calls(project_root):

@@ -8,6 +8,7 @@ import re
 import yaml
 
 from include.local.aurora.snapshot import TARGET_DATABASE
+from include.local.aws.ingestion_names import queue_url
 from include.local.environment import ASTRO_STATE, airflow_environment, lineage_transport
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.mwaa.wheels import airflow_lock
@@ -49,11 +50,20 @@ def test_the_image_and_the_laptop_set_the_same(project_root, tmp_path, monkeypat
     monkeypatch.delenv("AIRFLOW__DATA_PLATFORM__SCRATCH_DIR")
     laptop = airflow_environment(Layout(tmp_path), DEFAULT_PORTS)
     image = dict(re.findall(r"(AIRFLOW__\w+)=(\S+)", (project_root / "Dockerfile").read_text()))
-    own = {"AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV", "AIRFLOW__OPENLINEAGE__TRANSPORT"}
+    queue = "AIRFLOW__DATA_PLATFORM__INGESTION_QUEUE_URL"
+    own = {"AIRFLOW__DATA_PLATFORM__WAREHOUSE_VENV", "AIRFLOW__OPENLINEAGE__TRANSPORT", queue}
+    assert image[queue] == queue_url(f"http://platform:{DEFAULT_PORTS['aws']}")
     assert len(image) > len(own)
     assert {name: laptop[name] for name in image if name not in own} == {
         name: value for name, value in image.items() if name not in own
     }
+
+
+def test_the_data_lakes_bucket():
+    from include.local.aws.ingestion_names import LAKE_BUCKET
+    from include.local.aws.security_lake import backend
+
+    assert backend().bucket == LAKE_BUCKET
 
 
 def test_the_images_lineage_goes_where_the_platform_service_listens(project_root):

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from include.local.aws.in_process import serving_in_process
+from include.local.aws.in_process import clients_inside, serving_in_process
 from include.local.aws.server import make_aws_server, make_buckets
 from include.local.layout import DEFAULT_PORTS, Layout
 from include.local.processes import PortTakenError
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=f"http://127.0.0.1:{DEFAULT_PORTS['saas']}",
         help="where the SaaS's application answers, without a path",
     )
+    parser.add_argument("--ingestion", action="store_true", help="make what the intake of security logs needs")
     options = parser.parse_args(arguments)
     options.home.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(options.home)  # moto spools large objects to temporary files
@@ -45,6 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
     stop = told_to_stop()
     with serving_in_process(server.app, url):
         make_buckets(options.bucket)
+        if options.ingestion:
+            from botocore.config import Config
+
+            from include.local.aws.ingestion import make_intake
+
+            make_intake(lambda service: clients_inside().make(service, Config()))
         if options.saas_items is not None:
             from include.local.saas.preload import preload
 

@@ -24,7 +24,9 @@ from include.local.aws import (
     dynamodb_queries,
     dynamodb_streams,
     dynamodb_transactions,
+    kinesis,
     pipeline,
+    s3_answers,
 )
 from include.local.aws.dynamodb_faults import WithFaults
 from include.local.processes import PortTakenError
@@ -90,6 +92,8 @@ def make_aws_server(host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
         dynamodb_answers,
         cognito,
         pipeline,
+        kinesis,
+        s3_answers,
     ):
         extension.install()
     one_at_a_time = OneAtATime(_Dispatcher())

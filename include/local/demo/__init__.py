@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from include.local.demo.finance import run_finance
+from include.local.demo.ingestion import run_ingestion
 from include.local.demo.runs import DemoError, Runs
 from include.local.demo.spark import run_spark
 from include.local.demo.tenants import run_tenants
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, Callable[[Runs, Layout], dict[str, Any]]] = {
     "finance": run_finance,
+    "ingestion": run_ingestion,
     "spark": run_spark,
     "tenants": run_tenants,
 }

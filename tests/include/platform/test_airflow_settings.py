@@ -17,6 +17,11 @@ def test_the_committed_file_is_read_whole(project_root):
         ("warehouse_build", 1),
         ("spark_submissions", 3),
         ("tenant_copies", 4),
+        ("security_lake", 1),
+        ("ingest_aws_alb", 2),
+        ("ingest_aws_network_firewall", 2),
+        ("ingest_suricata", 2),
+        ("ingest_windows_sysmon", 2),
     ]
 
 
