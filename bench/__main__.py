@@ -31,8 +31,6 @@ BENCHMARKS = {
     "migration-unavailability": "migration_unavailability",
     "migration-copy": "migration_copy",
     "migration-growth": "migration_growth",
-    "ocsf": "ocsf",
-    "ocsf-growth": "ocsf",
     "package": "package",
     "demo": "demo",
 }

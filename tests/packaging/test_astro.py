@@ -23,6 +23,10 @@ ASTRO_SERVICES = {"postgres", "scheduler", "dag-processor", "triggerer", "api-se
 OUR_OWN = {"data_platform", "include"}
 IN_WAREHOUSE = {Path("include/quality/soda_runner.py")}
 """Files that tasks start in the warehouse environment, not in Airflow's."""
+IN_ENGINE = Path("include/ingestion/ocsf")
+"""The OCSF engine, a module that tasks start in the warehouse environment with the project's root on its path."""
+IN_BOTH = {Path("include/ingestion/compaction.py"), Path("include/ingestion/reading.py")}
+"""One part runs in a task, which imports no pyarrow, the other in the warehouse environment."""
 ON_CLUSTERS = Path("include/spark/jobs")
 """Files that Spark runs; what they may import is tested where they are packaged."""
 
@@ -135,9 +139,14 @@ def test_production_code_imports_nothing_that_neither_mwaa_nor_the_image_has(pro
     files = [
         path
         for path in production_files(project_root)
-        if (own := path.relative_to(project_root)) not in IN_WAREHOUSE and not own.is_relative_to(ON_CLUSTERS)
+        if (own := path.relative_to(project_root)) not in IN_WAREHOUSE | IN_BOTH
+        and not own.is_relative_to(ON_CLUSTERS)
+        and not own.is_relative_to(IN_ENGINE)
     ]
-    names = set().union(*map(imported, files)) - OUR_OWN
+    names = (
+        set().union(*map(imported, files), *(imported(project_root / path) - {"numpy", "pyarrow"} for path in IN_BOTH))
+        - OUR_OWN
+    )
     assert not_locked(names, packages_distributions(), project_root / "locks" / "airflow.txt") == {"duckdb"}
 
 
@@ -150,6 +159,17 @@ def test_what_runs_in_the_warehouse_environment_imports_only_what_that_has(proje
 
     assert "soda" in names
     assert not names & OUR_OWN
+    assert not_locked(names, json.loads(told), project_root / "locks" / "warehouse.txt") == set()
+
+
+def test_the_engine_imports_only_what_the_warehouse_environment_has(project_root):
+    python = load_settings().warehouse_venv / "bin" / "python"
+    ask = "import importlib.metadata, json; print(json.dumps(importlib.metadata.packages_distributions()))"
+    told = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout
+    files = [*(project_root / IN_ENGINE).glob("*.py"), *(project_root / path for path in IN_BOTH)]
+    names = set().union(*map(imported, files)) - OUR_OWN
+
+    assert {"duckdb", "ocsf_json_schema", "pyarrow"} <= names
     assert not_locked(names, json.loads(told), project_root / "locks" / "warehouse.txt") == set()
 
 

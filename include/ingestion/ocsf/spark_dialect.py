@@ -6,7 +6,7 @@ Spark reads JSON with another parser than DuckDB, and three things of it would s
   (see `include.spark.jobs.shared.ocsf_records`): it travels as a text between two characters that stand for nothing else, and loses them here.
 - It takes what is no JSON (single quotes, what follows the end), and its functions don't tell an object from a text that looks like one. So
   the reader says which records, and which of their documents, are objects, and what their keys are.
-- It takes the last of a repeated key. Where it matters such a record is set aside.
+- It takes the last of a repeated key, DuckDB the first. Most such records are set aside, but as the kind that the first says.
 
 Patterns are RE2's; Java's dialect differs in what ``$``, ``.``, ``\s`` and a bracket within brackets mean (`java_pattern`).
 """
@@ -14,10 +14,11 @@ Patterns are RE2's; Java's dialect differs in what ``$``, ``.``, ``\s`` and a br
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from include.ingestion.ocsf.compile import KindPlan, Layout, Plan, compile_source, type_of
-from include.ingestion.ocsf.dialect import EPOCH, FINITE, HEXADECIMAL, INTEGER, ISO_TIME, UTC_TIME, strptime_pattern
+from include.ingestion.ocsf.dialect import EPOCH, FINITE, HEXADECIMAL, INTEGER, ISO_TIME, NOT_HEXADECIMAL, UTC_TIME, strptime_pattern
 from include.ingestion.ocsf.language import MappingError
 from include.spark.jobs.shared.ocsf_records import MARK_BEGIN, MARK_BETWEEN, MARK_END
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 RECORD: Final = "raw"
 TEXT: Final = "read_text"
 """The record with numbers marked; none where no number needs it."""
+FIRST: Final = "read_first"
+"""The same without what repeats a key, if anything does in an object that the mapping reads: Spark would take the last."""
 KEYS: Final = "read_keys"
 """Keys of each object that the mapping reads; see `DuckDb.keys`."""
 DOCUMENTS: Final = "read_documents"
@@ -108,7 +111,8 @@ class Spark:
             return self.struct_type([(key, "STRING" if below is None else shape(below)) for key, below in node.items()])
 
         kind = shape(tree)
-        texts = self._from_json(self._text_of(document), kind)
+        text = f"coalesce({FIRST}, {self.record})" if document == RECORD else document
+        texts = self._from_json(text, kind)
         # Numbers lose their marks in all fields at once: within an object or array, whose text stands in a field with quotes escaped, and alone.
         inner = self._replace(
             f"to_json({texts})", rf'\\"{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}\\"', "$1"
@@ -116,7 +120,7 @@ class Spark:
         plain = self._replace(
             inner, f'"{MARK_BEGIN}([^{MARK_BETWEEN}]*){MARK_BETWEEN}[^{MARK_END}]*{MARK_END}"', '"$1"'
         )
-        return f"CASE WHEN {TEXT} IS NULL THEN {texts} ELSE {self._from_json(plain, kind)} END"
+        return f"CASE WHEN {TEXT} IS NULL THEN {texts} ELSE {self._from_json(self._whole_characters(plain), kind)} END"
 
     def field(self, struct: str, steps: Sequence[str]) -> str:
         """A leaf of `fields`."""
@@ -125,7 +129,7 @@ class Spark:
     def text_at(self, document: str, steps: Sequence[Step]) -> str:
         """The text at a path: of a scalar itself, of an object or array compact JSON."""
         text = self._at(document, steps)
-        return f"CASE WHEN {TEXT} IS NULL THEN {text} ELSE {self._without_marks(text)} END"
+        return f"CASE WHEN {TEXT} IS NULL THEN {text} ELSE {self._plain(text)} END"
 
     def keys(self, document: str, levels: Sequence[Sequence[Step]]) -> str:
         """For each level the list of its keys as they stand; none where it is missing, empty where it is no object."""
@@ -157,7 +161,7 @@ class Spark:
         at = self._at(document, steps) if steps else self._text_of(document)
         entries = f"map_entries({self._from_json(at, 'MAP<STRING, STRING>')})"
         there = f"filter({entries}, e -> e.value IS NOT NULL)"
-        plain = f"transform({there}, e -> named_struct('key', e.key, 'value', {self._without_marks('e.value')}))"
+        plain = f"transform({there}, e -> named_struct('key', e.key, 'value', {self._plain('e.value')}))"
         found = f"CASE WHEN {TEXT} IS NULL THEN {there} ELSE {plain} END"
         if document != RECORD:
             return found
@@ -190,8 +194,19 @@ class Spark:
         whole = f"CASE WHEN {TEXT} IS NULL THEN {text} ELSE {self._at(RECORD, steps)} END"
         return f"CASE WHEN {told}.is_object THEN {whole} ELSE {told}.text END"
 
-    def _without_marks(self, text: str) -> str:
-        return self._replace(text, f'"?{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}"?', "$1")
+    def _plain(self, text: str) -> str:
+        """A text without marks; a number that is all of it as DuckDB prints a field."""
+        return self._within(self._replace(text, f"\\A{MARK_BEGIN}([^{MARK_BETWEEN}]*){MARK_BETWEEN}.*", "$1"))
+
+    def _within(self, text: str) -> str:
+        """A text without marks; numbers as DuckDB prints them within JSON."""
+        plain = self._replace(text, f'"?{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}"?', "$1")
+        return f"{self._from_json(self._whole_characters(f"to_json(named_struct('text', {plain}))"), 'text STRING')}.text"
+
+    def _whole_characters(self, json: str) -> str:
+        # Within an object or array Spark writes a character beyond U+FFFF as two escaped halves, and here that text is itself in JSON.
+        halves = (rf"\\\\u(D{half}[0-9A-F]{{2}})" for half in ("[89AB]", "[C-F]"))
+        return self._replace(json, "".join(halves), r"\\u$1\\u$2")
 
     def _replace(self, text: str, pattern: str, by: str) -> str:
         return f"regexp_replace({text}, {self.text(pattern)}, {self.text(by)})"
@@ -224,9 +239,12 @@ class Spark:
         return f"octet_length({text})"
 
     def hexadecimal(self, text: str) -> str:
-        """Decimal text of a hexadecimal one; any other text stays."""
-        digits = f"regexp_extract({text}, {self.text('^ *(?:0[xX])?([0-9A-Fa-f]+)')}, 1)"
-        return f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN conv({digits}, 16, 10) ELSE {text} END"
+        """Decimal text of a hexadecimal one; of any other text one that is no number of any kind."""
+        digits = f"regexp_extract({text}, {self.text(java_pattern('([0-9A-Fa-f]+)[[:space:]]*$'))}, 1)"
+        decimal = f"conv({digits}, 16, 10)"
+        return (
+            f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN {decimal} ELSE concat({self.text(NOT_HEXADECIMAL)}, {text}) END"
+        )
 
     def left(self, text: str, length: int) -> str:
         """The first characters."""
@@ -289,14 +307,14 @@ class Spark:
         return f"({self._seconds(text)} * 1000 + {fraction} - {offset})"
 
     def _epoch(self, text: str, unit: str | None) -> str:
-        whole = f"try_cast(regexp_extract({text}, '^-?[0-9]+', 0) AS BIGINT)"
+        whole = f"try_cast(regexp_extract({text}, '^[+-]?[0-9]+', 0) AS BIGINT)"
         part = f"CAST(left(concat(regexp_extract({text}, '[.]([0-9]+)', 1), '000'), 3) AS INT)"
         sign = f"(CASE WHEN startswith({text}, '-') THEN -1 ELSE 1 END)"
         seconds = f"try_cast(CAST({whole} AS DECIMAL(20, 0)) * 1000 + {sign} * {part} AS BIGINT)"
         scaled = {"s": seconds, "ms": whole, "us": f"({whole} div 1000)", "ns": f"({whole} div 1000000)"}
         if unit:
             return scaled[unit]
-        digits = f"length(regexp_extract({text}, '^-?0*([0-9]+)', 1))"
+        digits = f"length(regexp_extract({text}, '^[+-]?0*([0-9]+)', 1))"
         return (
             f"CASE WHEN {digits} <= 11 THEN {seconds} WHEN {digits} <= 14 THEN {whole} "
             f"WHEN {digits} <= 17 THEN {scaled['us']} ELSE {scaled['ns']} END"
@@ -370,11 +388,12 @@ class Spark:
         return f"concat({', '.join(f'coalesce({part}, {empty})' for part in parts)})"
 
     def map_of(self, entries: str) -> str:
-        """A map; a repeated key gets ``#`` and its place, so that no value is lost; none where there is no entry."""
+        """A map; none where there is no entry. The second of a key gets ``#2``, the third ``#3``, so that no value is lost."""
         keys = f"transform({entries}, o -> o.key)"
+        earlier = f"size(filter({entries}, (o, j) -> j < i AND o.key = e.key))"
         unique = (
-            f"transform({entries}, (e, i) -> named_struct('key', CASE WHEN array_position({keys}, e.key) = i + 1 THEN e.key "
-            "ELSE concat(e.key, '#', i + 1) END, 'value', e.value))"
+            f"transform({entries}, (e, i) -> named_struct('key', CASE WHEN {earlier} = 0 THEN e.key "
+            f"ELSE concat(e.key, '#', {earlier} + 1) END, 'value', e.value))"
         )
         return (
             f"CASE WHEN size({entries}) = 0 THEN NULL WHEN size(array_distinct({keys})) = size({entries}) "
@@ -462,38 +481,43 @@ def spark_plan(mapping: MappingFile, rules: SourceRules) -> dict[str, Any]:
     }
 
 
-def _steps(sql: str, table: str) -> list[str]:
-    """Nested selects as a list, each without its FROM; the first reads ``table``, each other one the one before.
+def _steps(sql: str, table: str) -> list[list[str]]:
+    """Nested selects as a list, each as its expressions: the first of ``table``, each other one of the one before.
 
-    Spark resolves a query again and again from its tables up, a level of nesting each time; of twenty levels it takes minutes.
+    Spark resolves a query again and again from its tables up, a level of nesting each time: of twenty levels it takes minutes.
     """
-    found: list[str] = []
-    while sql.endswith(") s"):
-        opened = []
-        for part in _QUOTED_OR_PARENTHESIS.finditer(sql):
-            if part.group() == "(":
+    found: list[list[str]] = []
+    while True:
+        commas, opened, begin = [], [], 0
+        for part in _QUOTED_OR_SIGN.finditer(sql):
+            sign = part.group()
+            if sign in "([{":
                 opened.append(part.start())
-            elif part.group() == ")":
+            elif sign in ")]}":
                 begin = opened.pop()
-        head = sql[:begin]
-        assert head.endswith(" FROM ")
-        found.append(head.removesuffix(" FROM "))
+            elif sign == "," and not opened:
+                commas.append(part.start())
+        nested = sql.endswith(") s")
+        end = begin if nested else sql.rindex(f" FROM {table}")
+        head = sql[:end].removesuffix(" FROM ")
+        assert head.startswith("SELECT ")
+        places = [len("SELECT ") - 1, *(place for place in commas if place < end), len(head)]
+        found.append([head[start + 1 : stop].strip() for start, stop in pairwise(places)])
+        if not nested:
+            return found[::-1]
         sql = sql[begin + 1 : -len(") s")]
-    assert sql.endswith(f" FROM {table}")
-    found.append(sql.removesuffix(f" FROM {table}"))
-    return found[::-1]
 
 
-_QUOTED_OR_PARENTHESIS: Final = re.compile(r"'(?:[^'\\]|\\.)*'|`[^`]*`|[()]", re.DOTALL)
+_QUOTED_OR_SIGN: Final = re.compile(r"'(?:[^'\\]|\\.)*'|`[^`]*`|[()\[\]{},]", re.DOTALL)
 
 
 def _read_keys(plan: Plan, kind: KindPlan) -> set[str]:
-    """SQL of the keys of each object that the kind reads; as `shape_of` has it."""
-    found = {f"{level.text}_keys[{level.index}]" for level in kind.levels}
+    """SQL of the keys of each object in which the kind wants every key once; as `include.ingestion.ocsf.shapes` has it."""
+    found = {f"{level.text}_keys[{level.index}]" for level in kind.levels if not level.lines}
     for pick in kind.picks:
-        inner = [str(place) for place, steps in enumerate(plan.candidates[pick.text]) if steps]
-        if inner:
-            found.add(f"CASE WHEN {pick.text}_pick IN ({', '.join(inner)}) THEN {pick.text}_keys[0] END")
+        places = [str(place) for place, steps in enumerate(plan.candidates[pick.text]) if steps and steps not in plan.lines]
+        if places:
+            found.add(f"CASE WHEN {pick.text}_pick IN ({', '.join(places)}) THEN {pick.text}_keys[0] END")
     return found
 
 
