@@ -113,7 +113,9 @@ class Csv(_Part):
     @model_validator(mode="after")
     def _readable(self) -> Self:
         if self.header and self.columns is None:
-            raise ValueError("expected columns beside header: a row that was set aside comes back without its header; name them")
+            raise ValueError(
+                "expected columns beside header: a row that was set aside comes back without its header; name them"
+            )
         self.spec()
         return self
 
@@ -168,7 +170,9 @@ class Limits(_Part):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.earliest < date(1970, 1, 1):
-            raise ValueError(f"expected earliest to be 1970-01-01 or later, found {self.earliest}; OCSF counts from there")
+            raise ValueError(
+                f"expected earliest to be 1970-01-01 or later, found {self.earliest}; OCSF counts from there"
+            )
         if self.earliest >= self.latest:
             raise ValueError(f"expected earliest before latest, found {self.earliest} and {self.latest}")
         return self

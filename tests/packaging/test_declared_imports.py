@@ -56,13 +56,21 @@ def sources(project_root, folders, without=()):
     return sorted(path for path in files if not any(path.is_relative_to(project_root / each) for each in without))
 
 
+def in_image(path):
+    """What a job's file says the clusters' images have, see `include.spark.packages`."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "IN_IMAGE" for target in node.targets):
+            yield from ast.literal_eval(node.value)
+
+
 def test_what_production_imports_is_asked_for(project_root):
     jobs = sources(project_root, ["include/spark/jobs"])
     files = sources(project_root, PRODUCTION, without=["include/local", "include/spark/jobs"])
     assert len(files) > 100
     assert undeclared(files, asked_for(project_root, "requirements.txt", "requirements-warehouse.txt")) == {}
     assert jobs
-    assert undeclared(jobs, asked_for(project_root, "requirements-spark.txt")) == {}
+    in_images = {normal(name) for path in jobs for name in in_image(path)}
+    assert undeclared(jobs, asked_for(project_root, "requirements-spark.txt") | in_images) == {}
 
 
 def test_plugins_and_dags_ask_for_nothing_of_the_warehouse_environment(project_root):

@@ -259,7 +259,10 @@ class _Run:
         """Collect the records of one object; small objects share a chunk."""
         spec = self.engine.source.read_spec
         for chunk in read_records(
-            item.path, replayed_spec(spec) if item.replayed else spec, chunk_records=CHUNK_RECORDS, chunk_bytes=CHUNK_BYTES
+            item.path,
+            replayed_spec(spec) if item.replayed else spec,
+            chunk_records=CHUNK_RECORDS,
+            chunk_bytes=CHUNK_BYTES,
         ):
             for rejected in chunk.rejected:
                 self._reject(place, item, rejected)

@@ -2,8 +2,9 @@ r"""What the compiler asks of a SQL engine, as Spark SQL 3.5 says it; and a sour
 
 Spark reads JSON with another parser than DuckDB, and three things of it would show in the rows:
 
-- It prints numbers anew, as Java does: ``1.7e9`` becomes ``1.7E9`` where DuckDB has ``1700000000.0``. The job's reader marks each such number
-  (see `include.spark.jobs.shared.ocsf_records`): it travels as a text between two characters that stand for nothing else, and loses them here.
+- It prints numbers anew, as Java does: ``1.7e9`` becomes ``1.7E9`` where DuckDB has ``1700000000.0``. The job's reader marks each
+  such number (see `include.spark.jobs.shared.ocsf_records`): it travels as a text between two characters that stand for nothing else, and
+  loses them here.
 - It takes what is no JSON (single quotes, what follows the end), and its functions don't tell an object from a text that looks like one. So
   the reader says which records, and which of their documents, are objects, and what their keys are.
 - It takes the last of a repeated key, DuckDB the first. Most such records are set aside, but as the kind that the first says.
@@ -18,7 +19,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from include.ingestion.ocsf.compile import KindPlan, Layout, Plan, compile_source, type_of
-from include.ingestion.ocsf.dialect import EPOCH, FINITE, HEXADECIMAL, INTEGER, ISO_TIME, NOT_HEXADECIMAL, UTC_TIME, strptime_pattern
+from include.ingestion.ocsf.dialect import (
+    EPOCH,
+    FINITE,
+    HEXADECIMAL,
+    INTEGER,
+    ISO_TIME,
+    NOT_HEXADECIMAL,
+    UTC_TIME,
+    strptime_pattern,
+)
 from include.ingestion.ocsf.language import MappingError
 from include.spark.jobs.shared.ocsf_records import MARK_BEGIN, MARK_BETWEEN, MARK_END
 
@@ -113,7 +123,8 @@ class Spark:
         kind = shape(tree)
         text = f"coalesce({FIRST}, {self.record})" if document == RECORD else document
         texts = self._from_json(text, kind)
-        # Numbers lose their marks in all fields at once: within an object or array, whose text stands in a field with quotes escaped, and alone.
+        # Numbers lose their marks in all fields at once: within an object or array, whose text stands in a field with quotes escaped, and
+        # alone.
         inner = self._replace(
             f"to_json({texts})", rf'\\"{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}\\"', "$1"
         )
@@ -201,7 +212,9 @@ class Spark:
     def _within(self, text: str) -> str:
         """A text without marks; numbers as DuckDB prints them within JSON."""
         plain = self._replace(text, f'"?{MARK_BEGIN}[^{MARK_BETWEEN}]*{MARK_BETWEEN}([^{MARK_END}]*){MARK_END}"?', "$1")
-        return f"{self._from_json(self._whole_characters(f"to_json(named_struct('text', {plain}))"), 'text STRING')}.text"
+        return (
+            f"{self._from_json(self._whole_characters(f"to_json(named_struct('text', {plain}))"), 'text STRING')}.text"
+        )
 
     def _whole_characters(self, json: str) -> str:
         # Within an object or array Spark writes a character beyond U+FFFF as two escaped halves, and here that text is itself in JSON.
@@ -242,9 +255,7 @@ class Spark:
         """Decimal text of a hexadecimal one; of any other text one that is no number of any kind."""
         digits = f"regexp_extract({text}, {self.text(java_pattern('([0-9A-Fa-f]+)[[:space:]]*$'))}, 1)"
         decimal = f"conv({digits}, 16, 10)"
-        return (
-            f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN {decimal} ELSE concat({self.text(NOT_HEXADECIMAL)}, {text}) END"
-        )
+        return f"CASE WHEN {self.is_all(text, HEXADECIMAL)} THEN {decimal} ELSE concat({self.text(NOT_HEXADECIMAL)}, {text}) END"
 
     def left(self, text: str, length: int) -> str:
         """The first characters."""
@@ -404,13 +415,17 @@ class Spark:
 def java_pattern(pattern: str) -> str:
     r"""A pattern of RE2 for Java's engine.
 
-    ``$`` is the end of the text, not also a line end before it; ``.`` is anything but ``\n``; ``\s`` lacks the vertical tab; within brackets
+    ``$`` is the end of the text, not also a line end before it; ``.`` is anything but ``\n``; ``\s`` lacks the vertical tab; within
+    brackets
     neither ``[`` nor ``&&`` means anything.
     """
     found, place, inside = "", 0, False
     while place < len(pattern):
         part = _PART.match(pattern, place)
-        assert part is not None
+        if part is None:
+            raise MappingError(
+                f"expected a regular expression, found {pattern!r}; it can't be read from {pattern[place:]!r} on"
+            )
         one, place = part.group(), part.end()
         if one == r"\s":
             one = _SPACE if inside else f"[{_SPACE}]"
@@ -453,9 +468,11 @@ def spark_plan(mapping: MappingFile, rules: SourceRules) -> dict[str, Any]:
     """A compiled source as plain data: all that a Spark job has to know of it.
 
     Returns:
-        ``levels`` and ``documents`` for the reader; ``parsed``, whose first step reads ``chunk``; ``repeated``: of a row of it, the numbers of the objects
+        ``levels`` and ``documents`` for the reader; ``parsed``, whose first step reads ``chunk``; ``repeated``: of a row of it, the
+        numbers of the objects
         in which a key stands twice; ``kinds`` in order, each with its matched ``value``, its ``class``, the numbers of the objects that it
-        ``reads``, and ``mapped``, whose first step reads a part of ``parsed`` and whose last gives ``n``, ``problem``, ``account``, ``region`` and ``event``, a struct of the class's attributes, the same for each of its kinds.
+        ``reads``, and ``mapped``, whose first step reads a part of ``parsed`` and whose last gives ``n``, ``problem``, ``account``,
+        ``region`` and ``event``, a struct of the class's attributes, the same for each of its kinds.
     """
     sql = Spark()
     plan = compile_source(mapping, rules, sql)
@@ -500,7 +517,6 @@ def _steps(sql: str, table: str) -> list[list[str]]:
         nested = sql.endswith(") s")
         end = begin if nested else sql.rindex(f" FROM {table}")
         head = sql[:end].removesuffix(" FROM ")
-        assert head.startswith("SELECT ")
         places = [len("SELECT ") - 1, *(place for place in commas if place < end), len(head)]
         found.append([head[start + 1 : stop].strip() for start, stop in pairwise(places)])
         if not nested:
@@ -515,7 +531,9 @@ def _read_keys(plan: Plan, kind: KindPlan) -> set[str]:
     """SQL of the keys of each object in which the kind wants every key once; as `include.ingestion.ocsf.shapes` has it."""
     found = {f"{level.text}_keys[{level.index}]" for level in kind.levels if not level.lines}
     for pick in kind.picks:
-        places = [str(place) for place, steps in enumerate(plan.candidates[pick.text]) if steps and steps not in plan.lines]
+        places = [
+            str(place) for place, steps in enumerate(plan.candidates[pick.text]) if steps and steps not in plan.lines
+        ]
         if places:
             found.add(f"CASE WHEN {pick.text}_pick IN ({', '.join(places)}) THEN {pick.text}_keys[0] END")
     return found
