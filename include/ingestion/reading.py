@@ -13,7 +13,8 @@ Every record is either delivered, as UTF-8 JSON text, or rejected, with its raw 
 - ``parquet``: a row becomes an object. Nulls are left out; timestamps and times are ISO 8601 (UTC), binary is base64, decimals and numbers
   that JSON doesn't have (NaN) are texts, durations are integers of their unit.
 
-The standard library does it all, but for zstandard and pyarrow, which are imported when they are needed.
+The standard library does it all, but for zstandard and pyarrow, which are imported when they are needed. Spark's executors run
+this, too, so it keeps to Python 3.9: no ``strict`` in ``zip``, no ``StrEnum``.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import json
 import math
 import operator
 import re
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
+from datetime import date, datetime, timedelta, timezone
+from enum import Enum
 from itertools import accumulate, chain, compress
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -70,8 +72,10 @@ class ReaderMissing(RuntimeError):
     """A package that the object needs is not installed."""
 
 
-class Format(StrEnum):
+class Format(str, Enum):  # noqa: UP042
     """How an object is laid out."""
+
+    __str__ = str.__str__
 
     JSON_LINES = "json_lines"
     JSON = "json"
@@ -141,7 +145,7 @@ class ReadSpec:
             raise ReadSpecInvalid(f"max_record_bytes: expected 1 or more, found {self.max_record_bytes}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rejected:
     """A record that can't be delivered, or a piece of it.
 
@@ -169,7 +173,7 @@ class Rejected:
         return self.piece == self.pieces
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chunk:
     """Some records, in order.
 
@@ -703,7 +707,7 @@ def _package(name: str) -> Any:
 # Lines
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Region:
     """Whole lines of valid UTF-8, none of them too long.
 
@@ -832,6 +836,8 @@ def _line_offsets(region: _Region) -> list[int]:
 
 # JSON documents
 
+_POSSESSIVE = sys.version_info >= (3, 11)
+"""Whether patterns can be possessive. Where they can't, `_Scan` finds every object, which takes longer."""
 _BLANK = rb"[ \t\r\n]*+"
 _STRING = rb'"[^"\\]*+(?:"|(?:\\.[^"\\]*+)++")'
 
@@ -843,11 +849,11 @@ def _object_pattern(depth: int) -> bytes:
 
 _OBJECT = _object_pattern(6)
 """An object, by its braces outside of strings. Deeper ones are found by `_Scan`."""
-_ITEM = re.compile(_BLANK + b"(" + _OBJECT + b")" + _BLANK + b",", re.DOTALL)
-_STANDING = re.compile(_BLANK + b"(" + _OBJECT + b")", re.DOTALL)
+_ITEM = re.compile(_BLANK + b"(" + _OBJECT + b")" + _BLANK + b"," if _POSSESSIVE else b"(?!)", re.DOTALL)
+_STANDING = re.compile(_BLANK + b"(" + _OBJECT + b")" if _POSSESSIVE else b"(?!)", re.DOTALL)
 _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
-_STRING_REST = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_SCALAR = re.compile(rb'[^ \t\r\n,:\[\]{}"]*+')
+_STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_SCALAR = re.compile(rb'[^ \t\r\n,:\[\]{}"]*')
 _TOKENS = {b"{": re.compile(rb'["{}]'), b"[": re.compile(rb'["\[\]]'), b'"': re.compile(b'"')}
 _MAX_KEY_BYTES = 1 << 16
 
@@ -967,7 +973,8 @@ class _CutError(Exception):
     """The text ended within a record, which was told."""
 
 
-type _Element = tuple[int, bytes] | Rejected
+if TYPE_CHECKING:
+    _Element = tuple[int, bytes] | Rejected
 """Offset and text, or what can't be delivered."""
 
 
@@ -1234,9 +1241,8 @@ class _Rows:
         if spec.csv.columns:
             self._name(spec.csv.columns)
         quote, delimiter = re.escape(spec.csv.quote or ""), re.escape(spec.csv.delimiter)
-        self._field = (
-            re.compile(rf"{quote}((?:[^{quote}]++|{quote}{quote})*+){quote}(?={delimiter}|\Z)") if quote else None
-        )
+        inner = rf"((?:[^{quote}]++|{quote}{quote})*+)" if _POSSESSIVE else rf"(?=((?:[^{quote}]+|{quote}{quote})*))\1"
+        self._field = re.compile(rf"{quote}{inner}{quote}(?={delimiter}|\Z)") if quote else None
 
     def read(self) -> Iterator[Chunk]:
         """All of them."""
@@ -1370,7 +1376,7 @@ class _Rows:
                 return f"expected at most {len(prefixes)} columns, found {len(fields)}"
         pairs = [
             prefix + encode_basestring(field)
-            for prefix, field in zip(prefixes, fields, strict=False)
+            for prefix, field in zip(prefixes, fields)  # noqa: B905
             if field is not None
         ]
         return f"{{{','.join(pairs)}}}".encode()
@@ -1462,15 +1468,15 @@ def _group_bytes(group: Any) -> tuple[int, int]:
         min(offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset)
         for column in columns
     ]
-    ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
+    ends = [start + column.total_compressed_size for start, column in zip(starts, columns)]  # noqa: B905
     return min(starts, default=0), max(ends, default=0)
 
 
 def _rows_of(batch: Any) -> Iterator[dict[str, Any]]:
     names = batch.schema.names
     columns = [_plain(column) for column in batch.columns]
-    for values in zip(*columns, strict=True):
-        yield {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    for values in zip(*columns):  # noqa: B905
+        yield {name: value for name, value in zip(names, values) if value is not None}  # noqa: B905
 
 
 def _plain(column: Any) -> list[Any]:
@@ -1485,7 +1491,8 @@ def _plain(column: Any) -> list[Any]:
         return _structs(column)
     if pa.types.is_map(kind):
         return _nested(
-            column, lambda part: dict(zip(map(_key_text, _plain(part.field(0))), _plain(part.field(1)), strict=True))
+            column,
+            lambda part: dict(zip(map(_key_text, _plain(part.field(0))), _plain(part.field(1)))),  # noqa: B905
         )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _nested(column, _plain)
@@ -1506,10 +1513,10 @@ def _structs(column: Any) -> list[Any]:
     names = [field.name for field in column.type]
     parts = [_plain(part) for part in column.flatten()]  # which knows of an offset, and of nulls
     rows: list[Any] = [
-        {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        for values in (zip(*parts, strict=True) if parts else [()] * len(column))
+        {name: value for name, value in zip(names, values) if value is not None}  # noqa: B905
+        for values in (zip(*parts) if parts else [()] * len(column))  # noqa: B905
     ]
-    return [row if valid else None for row, valid in zip(rows, column.is_valid().to_pylist(), strict=True)]
+    return [row if valid else None for row, valid in zip(rows, column.is_valid().to_pylist())]  # noqa: B905
 
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -1521,7 +1528,7 @@ def _timestamp(value: int | None, unit: str) -> str | None:
     per_second = _PER_SECOND[unit]
     seconds, rest = divmod(value, per_second)
     try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)  # noqa: UP017
     except OverflowError:
         return f"{value} {unit} since 1970"
     fraction = f".{rest:0{len(str(per_second)) - 1}}" if per_second > 1 else ""

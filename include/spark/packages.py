@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 JOBS: Final = "include.spark.jobs"
+TRAVELS: Final = ("include.ingestion.reading",)
+"""Of the rest of this library: modules that keep to the clusters' Python and to what they have, so that a job may import them."""
 CLUSTER_PYTHON: Final = (3, 9)
 """Python of EMR's images for Spark 3.5."""
 CLUSTER: Final = {
@@ -157,7 +159,7 @@ class _Modules:
         self.in_image.update(_declared(tree, where, "IN_IMAGE"))
         for imported, line, certain in _imports(tree, module, path.name == "__init__.py", where):
             top = imported.partition(".")[0]
-            if imported == JOBS or imported.startswith(f"{JOBS}."):
+            if any(imported == one or imported.startswith(f"{one}.") for one in (JOBS, *TRAVELS)):
                 self._add(imported, f"{where}:{line}", certain)
             elif top in _NOT_THERE:
                 raise JobNotPackable(

@@ -43,6 +43,8 @@ TEXT: Final = "read_text"
 """The record with numbers marked; none where no number needs it."""
 FIRST: Final = "read_first"
 """The same without what repeats a key, if anything does in an object that the mapping reads: Spark would take the last."""
+ITEMS: Final = "read_items"
+"""The same without what repeats a key of an array's item, too, if anything does."""
 KEYS: Final = "read_keys"
 """Keys of each object that the mapping reads; see `DuckDb.keys`."""
 DOCUMENTS: Final = "read_documents"
@@ -70,6 +72,8 @@ class Spark:
     def __init__(self) -> None:
         self.documents: list[tuple[tuple[str, ...], str]] = []
         """Steps, and ``json`` or ``lines``, of each text that may hold a document; the reader tells of them in this order."""
+        self.items_read: list[tuple[Step, ...]] = []
+        """Steps to each field of an array's item."""
         self.levels: dict[str, Sequence[Sequence[Step]]] = {}
         """Of the record and its documents: the objects whose keys are read."""
 
@@ -189,13 +193,17 @@ class Spark:
         """The text at a path, numbers still marked."""
         if isinstance(steps[0], int):
             return self.null("STRING")
+        text = self._text_of(document)
+        if document == RECORD and any(isinstance(step, int) for step in steps):
+            self.items_read.append(tuple(steps))
+            text = f"coalesce({ITEMS}, {text})"
         kind, access = "STRING", ""
         for step in reversed(steps):
             if isinstance(step, int):
                 kind, access = self.list_type(kind), f"[{step}]{access}"
             else:
                 kind, access = self.struct_type([(step, kind)]), f".{self.name_of(step)}{access}"
-        return f"{self._from_json(self._text_of(document), kind)}{access}"
+        return f"{self._from_json(text, kind)}{access}"
 
     def _document(self, text: str, steps: Sequence[str], how: str) -> str:
         wanted = (tuple(steps), how)
@@ -468,11 +476,10 @@ def spark_plan(mapping: MappingFile, rules: SourceRules) -> dict[str, Any]:
     """A compiled source as plain data: all that a Spark job has to know of it.
 
     Returns:
-        ``levels`` and ``documents`` for the reader; ``parsed``, whose first step reads ``chunk``; ``repeated``: of a row of it, the
-        numbers of the objects
-        in which a key stands twice; ``kinds`` in order, each with its matched ``value``, its ``class``, the numbers of the objects that it
-        ``reads``, and ``mapped``, whose first step reads a part of ``parsed`` and whose last gives ``n``, ``problem``, ``account``,
-        ``region`` and ``event``, a struct of the class's attributes, the same for each of its kinds.
+        ``levels``, ``documents`` and ``items`` for the reader. ``parsed``, whose first step reads ``chunk``, and ``repeated``: of a row
+        of it, the numbers of the objects in which a key stands twice. ``kinds`` in order, each with its matched ``value``, its ``class``,
+        the numbers of the objects that it ``reads``, and ``mapped``: its first step reads a part of ``parsed``, its last one gives ``n``,
+        ``problem``, ``account``, ``region`` and ``event``, a struct of the class's attributes, the same for each of its kinds.
     """
     sql = Spark()
     plan = compile_source(mapping, rules, sql)
@@ -492,6 +499,7 @@ def spark_plan(mapping: MappingFile, rules: SourceRules) -> dict[str, Any]:
     return {
         "levels": [[str(step) for step in steps] for steps in sql.levels.get(RECORD, ())],
         "documents": [[list(steps), how] for steps, how in sql.documents],
+        "items": [list(steps) for steps in dict.fromkeys(sql.items_read)],
         "parsed": _steps(plan.parsed, "chunk"),
         "repeated": f"array_compact(array({', '.join(twice)}))",
         "kinds": kinds,

@@ -85,7 +85,8 @@ PARQUET = {
 RECORD = """
     n STRUCT<object: INT, number: BIGINT, offset: BIGINT, piece: INT, pieces: INT, original: BINARY, reason: STRING, detail: STRING>,
     raw STRING, account STRING, region STRING,
-    read_text STRING, read_first STRING, read_keys ARRAY<ARRAY<STRING>>, read_documents ARRAY<STRUCT<is_object: BOOLEAN, text: STRING>>
+    read_text STRING, read_first STRING, read_items STRING, read_keys ARRAY<ARRAY<STRING>>,
+    read_documents ARRAY<STRUCT<is_object: BOOLEAN, text: STRING>>
 """
 """What the reader gives of a record. ``original`` are its bytes where they are not those of ``raw``: it was rejected, or another
 encoding."""
@@ -116,7 +117,7 @@ def read_object(
         spec, format=Format(spec["format"]), csv=CsvSpec(**dict(csv, columns=_tuple(csv["columns"]))) if csv else None
     )
     where = (item.get("account"), item.get("region"))
-    unread = (None,) * 7
+    unread = (None,) * 8
     with tempfile.TemporaryDirectory(prefix="map-ocsf-") as folder:
         path = Path(item["path"]) if item.get("path") else _download(item, Path(folder) / "object")
         for chunk in read_records(path, ReadSpec(**options), chunk_records=10_000, chunk_bytes=16 << 20):
@@ -205,17 +206,17 @@ class Job:
     def _read(self) -> None:
         session, plan = self.session, self.plan
         spec, replayed = self.request["read"], self.request["read_replayed"]
-        levels, documents = plan["levels"], [tuple(one) for one in plan["documents"]]
+        levels, documents, items = plan["levels"], plan["documents"], plan["items"]
 
-        def read(items: Any) -> Any:
-            reader = RecordReader(levels, documents)
-            for place, item in items:
+        def read(numbered: Any) -> Any:
+            reader = RecordReader(levels, documents, items)
+            for place, item in numbered:
                 yield from read_object(place, item, replayed if item.get("replayed") else spec, reader)
 
         slots = session.sparkContext.defaultParallelism
         slices = max(1, min(len(self.objects), 4 * slots))
-        numbered = sorted(enumerate(self.objects), key=lambda one: (-int(one[1].get("size", 0)), one[0]))
-        dealt = [one for start in range(slices) for one in numbered[start::slices]]
+        by_size = sorted(enumerate(self.objects), key=lambda one: (-int(one[1]["size"]), one[0]))
+        dealt = [one for start in range(slices) for one in by_size[start::slices]]
         rows = session.sparkContext.parallelize(dealt, slices).mapPartitions(read)
         chunk = session.createDataFrame(rows, RECORD, verifySchema=False)
         cases = " ".join(

@@ -84,7 +84,7 @@ def test_a_retry_gives_the_same_addresses(s3):
 
 
 def test_an_unknown_job_fails_without_a_retry(s3):
-    with pytest.raises(JobUnknown, match="job 'spark_e': expected one of spark_pi"):
+    with pytest.raises(JobUnknown, match="job 'spark_e': expected one of map_ocsf, spark_pi"):
         place(job="spark_e")
 
 

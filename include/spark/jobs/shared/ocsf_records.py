@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Document = tuple[bool, str | None]
-    Facts = tuple[str | None, str | None, str | None, list[list[str] | None] | None, list[Document] | None]
+    Facts = tuple[str | None, str | None, str | None, str | None, list[list[str] | None] | None, list[Document] | None]
 
 MARK_BEGIN = "\ufdd0"
 MARK_BETWEEN = "\ufdd2"
@@ -59,37 +59,52 @@ class RecordReader:
     Args:
         levels: steps to each object of a record whose keys are wanted.
         documents: steps to each place that may hold a document, and how: ``object``, ``json`` (a text may hold one, too) or ``lines``.
+        items: steps to each field of an array's item.
     """
 
-    def __init__(self, levels: Sequence[Sequence[str]], documents: Sequence[tuple[Sequence[str], str]]) -> None:
+    def __init__(
+        self,
+        levels: Sequence[Sequence[str]],
+        documents: Sequence[tuple[Sequence[str], str]],
+        items: Sequence[Sequence[str | int]] = (),
+    ) -> None:
+        self._items = [tuple(steps) for steps in items]
         self._levels = [tuple(steps) for steps in levels]
         self._documents = [(tuple(steps), how) for steps, how in documents]
-        self._marks = False
-        self._decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=self._number, parse_constant=_refuse)
+        self._marks = self._repeated = False
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_float=self._number, parse_constant=_refuse
+        )
 
     def read(self, text: str) -> Facts:
         """One record.
 
         Returns:
             why it can't be mapped, if it can't; its text with numbers marked, if any has to be; the same without what repeats a key of a
-            level, if anything does; keys of each level (none where it is missing, empty where it is no object); each document: whether it
-            is an object as it stands, else its text if it has one.
+            level, and without what repeats one of an item either, each if anything does; keys of each level (none where it is missing,
+            empty where it is no object); each document: whether it is an object as it stands, else its text if it has one.
         """
+        self._repeated = False
         try:
             value, marked = self._parse(text)
         except (ValueError, RecursionError):
-            return NOT_JSON, None, None, None, None
+            return (NOT_JSON, *_NOTHING)
         if not isinstance(value, dict) or not text.lstrip(" \t\n\r").startswith("{"):
-            return NOT_AN_OBJECT, None, None, None, None
-        documents = []
+            return (NOT_AN_OBJECT, *_NOTHING)
+        repeated, documents = self._repeated, []
         for steps, how in self._documents:
             document, inner = self._document(_walk(value, steps), how)
             documents.append(document)
             if inner and marked is None:
                 marked = text
         levels = [_walk(value, steps) for steps in self._levels]
-        first = _text(value, [level for level in levels if isinstance(level, _Repeated)])
-        return None, marked, first, [_keys(level) for level in levels], documents
+        first = within = None
+        if repeated:
+            items = (_walk(value, steps[:at]) for steps in self._items for at in range(len(steps)))
+            cleared = [one for one in levels if isinstance(one, _Repeated)]
+            first = _text(value, cleared)
+            within = _text(value, cleared + [one for one in items if isinstance(one, _Repeated)])
+        return None, marked, first, within, [_keys(level) for level in levels], documents
 
     def _parse(self, text: str) -> tuple[Any, str | None]:
         """The value, and the text with its numbers marked if one has to be."""
@@ -117,6 +132,17 @@ class RecordReader:
         if how == "json":
             return (False, None), False
         return (False, lines_document(found if isinstance(found, str) else _compact(found))), False
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        self._repeated = True
+        repeated = _Repeated()
+        for key, value in pairs:
+            repeated.setdefault(key, value)
+        repeated.pairs = pairs
+        return repeated
 
     def _number(self, token: str) -> float:
         value = float(token)
@@ -147,11 +173,15 @@ def lines_document(text: str) -> str:
 
 
 _MISSING: Any = object()
+_NOTHING = (None, None, None, None, None)
 
 
-def _walk(value: Any, steps: Sequence[str]) -> Any:
+def _walk(value: Any, steps: Sequence[str | int]) -> Any:
     for step in steps:
-        if not isinstance(value, dict) or step not in value:
+        if isinstance(step, int):
+            if not isinstance(value, list) or step >= len(value):
+                return _MISSING
+        elif not isinstance(value, dict) or step not in value:
             return _MISSING
         value = value[step]
     return value
@@ -163,17 +193,6 @@ def _keys(value: Any) -> list[str] | None:
     if isinstance(value, _Repeated):
         return [key for key, _ in value.pairs]
     return list(value) if isinstance(value, dict) else []
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    repeated = _Repeated()
-    for key, value in pairs:
-        repeated.setdefault(key, value)
-    repeated.pairs = pairs
-    return repeated
 
 
 def _text(value: Any, cleared: list[_Repeated]) -> str | None:

@@ -17,6 +17,7 @@ from include.ingestion.ocsf.language import RECORD, load_mapping, paths
 from include.ingestion.ocsf.run import run_request
 from include.ingestion.ocsf.spark_run import job_request
 from include.ingestion.sources import load_source, source_names
+from include.spark.packages import package_job
 from tests.include.ingestion.ocsf.mutate import mutants
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ SHARED = os.environ.get("DATA_PLATFORM_SHARED_DATA")
 REAL = {"windows_sysmon": "sysmon", "suricata": "suricata", "aws_network_firewall": "network_firewall"}
 MUTANTS = int(os.environ.get("OCSF_SPARK_MUTATED_EVENTS", "400"))
 """Of each source."""
+FILE_BYTES = 60_000
+"""So that a day of the larger batches takes several files."""
 ALL_KINDS = os.environ.get("OCSF_SPARK_ALL_KINDS") == "1"
 """Spark takes a second or two to plan each kind of event, so without this there is one of each OCSF class."""
 SECONDS = 900 if ALL_KINDS else 280
@@ -37,7 +40,7 @@ pytestmark = pytest.mark.timeout(SECONDS + 100)
 DRIVER = """
 import json, sys
 from pyspark.sql import SparkSession
-from include.spark.jobs.map_ocsf import Job
+from map_ocsf import Job
 session = SparkSession.builder.getOrCreate()
 session.sparkContext.setLogLevel("ERROR")
 for path in sys.argv[1:]:
@@ -93,7 +96,11 @@ def objects(source: str, folder: Path) -> list[dict[str, Any]]:
     if SHARED is not None and source in REAL:
         files += sorted((Path(SHARED) / REAL[source]).glob("*.jsonl"))
     found = files
-    if str(loaded.format) == "json_lines":
+    if loaded.csv is not None:
+        rows = [line for path in files if not path.name.startswith("bad") for line in path.read_bytes().splitlines()]
+        found = [*files, folder / "mutated.log"]
+        found[-1].write_bytes(b"\n".join(mutants(rows, MUTANTS, seed=37, csv=True)))
+    elif str(loaded.format) == "json_lines":
         chosen, found, good = wanted(source), [], []
         for path in files:
             lines = [line for line in path.read_bytes().split(b"\n") if chosen(line)]
@@ -125,6 +132,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
     if not SPARK_PYTHON.is_file():
         pytest.skip(f"there is no Spark environment at {SPARK_PYTHON.parents[1]}: make setup builds it")
     folder = tmp_path_factory.mktemp("both")
+    for file in package_job("map_ocsf").files:  # as it travels: nothing else of the project is there
+        (folder / file.name).write_bytes(file.content)
     made: dict[str, tuple[Path, Path]] = {}
     requests = []
     for source in SOURCES:
@@ -134,16 +143,19 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
         made[source] = (place / "duckdb", place / "spark")
         run_request({**request, "out": str(made[source][0])})
         requests.append(place / "job.json")
-        requests[-1].write_text(json.dumps(job_request({**request, "out": str(made[source][1])})), encoding="utf-8")
+        requests[-1].write_text(
+            json.dumps(job_request({**request, "out": str(made[source][1]), "file_bytes": FILE_BYTES})),
+            encoding="utf-8",
+        )
     settings = folder / "spark-defaults.conf"
     settings.write_text("".join(f"{name} {value}\n" for name, value in SETTINGS.items()))
     ran = subprocess.run(
         [str(SPARK_PYTHON), "-c", DRIVER, *map(str, requests)],
-        cwd=ROOT,
+        cwd=folder,
         env={
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{folder}:{folder / 'modules.zip'}",
             "PYSPARK_PYTHON": str(SPARK_PYTHON),
             "SPARK_CONF_DIR": str(folder),
             "SPARK_LOCAL_DIRS": str(folder),
@@ -250,4 +262,14 @@ def shown(schema: Any) -> list[str]:
     """Names and types, whatever a list's item is called and whether an attribute may be missing."""
     return [
         str(field.type).replace("item:", "element:").replace(" not null", "") + " " + field.name for field in schema
+    ]
+
+
+def test_a_day_may_take_several_files(both):
+    outputs = result(both["aws_network_firewall"][1])["outputs"]
+    days = Counter((output["class"], output["region"], output["account_id"], output["event_day"]) for output in outputs)
+    assert max(days.values()) > 1
+    assert [output["part"] for output in outputs] == sorted({output["part"] for output in outputs})
+    assert [path_of(output["path"]).name for output in outputs] == [
+        f"events-{output['part']:05d}.parquet" for output in outputs
     ]
