@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from include.ingestion import exceptions
 from include.platform.paths import PROJECT_ROOT
 from include.platform.settings import load_settings
 from include.warehouse.child_process import ChildProcess
@@ -62,7 +63,7 @@ class EngineInterrupted(EngineError):
     """The engine was stopped by a signal."""
 
 
-class DiskFull(EngineError):
+class DiskFull(EngineError, exceptions.DiskFull):
     """There is no room for what the engine writes."""
 
 

@@ -185,7 +185,7 @@ class Batches(_Part):
         max_objects: of one batch.
         max_mib: of one batch, MiB as the objects are stored.
         wait_seconds: how long an object waits at most for others.
-        spark_mib: a batch of more MiB runs as a Spark job.
+        spark_mib: a batch of more MiB is one for a cluster; its task says so.
         pool_slots: batches of this source at a time.
     """
 
