@@ -39,9 +39,6 @@ _LINE_END = re.compile(r"\r?\n")
 _SIGNIFICANT = 15
 """Digits up to which Java's text of a number is the shortest there is."""
 
-if hasattr(sys, "set_int_max_str_digits"):
-    sys.set_int_max_str_digits(0)  # a record's size is limited already, and its numbers are not computed with
-
 
 class _NotJson(ValueError):
     pass
@@ -68,6 +65,10 @@ class RecordReader:
         documents: Sequence[tuple[Sequence[str], str]],
         items: Sequence[Sequence[str | int]] = (),
     ) -> None:
+        if hasattr(
+            sys, "set_int_max_str_digits"
+        ):  # a record's size is limited already, and its numbers are not computed with
+            sys.set_int_max_str_digits(0)
         self._items = [tuple(steps) for steps in items]
         self._levels = [tuple(steps) for steps in levels]
         self._documents = [(tuple(steps), how) for steps, how in documents]
