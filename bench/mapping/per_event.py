@@ -917,15 +917,10 @@ def _based(base: int, where: str) -> Callable[[Any], Any]:
 
     def read(value: Any) -> Any:
         text = text_of(value).strip()
-        bare = re.sub(r"^([+-]?)0[xX]", r"\1", text)
-        if not re.fullmatch(r"[+-]?[0-9A-Za-z]+", bare):
+        bare = re.sub(r"^0[xX]", "", text)
+        if not re.fullmatch(r"[0-9A-Fa-f]{1,15}", bare):  # no sign: it is the text of a bit pattern
             raise _bad(name, value)
-        try:
-            number = int(bare, base)
-        except ValueError:
-            raise _bad(name, value) from None
-        if not _INT64[0] <= number <= _INT64[1]:
-            raise _bad(name, value)
+        number = int(bare, base)
         return str(number)
 
     return read
