@@ -18,7 +18,7 @@ batch in the event), and its partitions in Glue; what can't be ingested below `d
 reason and raw bytes; read = written + set aside for each batch, in the ledger, the log of `summarise` and the catalog.
 
 #### Triage
-Nothing is lost by a failure: what was received is in the ledger and waits. Of a batch that isn't published nothing is in the lake.
+Nothing is lost by a failure: what was received is in the ledger and waits. Of a batch that isn't committed nothing is in the lake.
 Clearing a task is always safe: it goes on, or finds that it is done.
 - `receive_objects` fails: the queue or the ledger can't be reached. Messages stay in the queue, or come again. Its log counts notices
   that can't be read (kept below `dead-letters/notices/`) and objects that no source takes; correct `objects.key` of the source, then run

@@ -219,7 +219,7 @@ class ProcessResult:
         outputs: files for the lake.
         dead_letters: files of what was set aside.
         objects: the same counts for each object.
-        bytes_read: uncompressed.
+        bytes_read: of the objects, as they are stored.
         seconds: that it took.
     """
 

@@ -194,7 +194,7 @@ class ProcessResult(_Part):
         set_aside: of them, as dead letters.
         reasons: how many were set aside, by reason.
         classes: how many were written, by OCSF class.
-        bytes_read: decompressed.
+        bytes_read: of the objects, as they are stored.
         seconds: how long it took.
         mapping_digest: of the mapping that was used.
         outputs: what was written.

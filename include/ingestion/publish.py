@@ -1,7 +1,7 @@
 """Uploads that stay invisible until they are completed, so that a batch's outputs can all be there before the first is seen.
 
 An object of a multipart upload appears when the upload is completed, whole and at once. So all parts of all outputs are uploaded, then
-the batch is committed, then the uploads are completed one after the other. Between the first and the last completion a reader that lists
+the batch is committed, then the uploads are completed, several at a time. Between the first and the last completion a reader that lists
 the prefix sees some of a batch's objects: some ten milliseconds for each. S3 has nothing that would make several objects appear at once.
 Readers that go by the Glue catalog see a new partition only when it is added, which is after that; of a partition that is there already
 they may see a part for that long. No reader ever sees a part of an object, an object of a batch that isn't committed, or one twice.

@@ -366,10 +366,6 @@ class DuckDb:
         items = ", ".join(f"{{'key': {self.text(key)}, 'value': {sql}}}" for key, sql in pairs)
         return f"list_filter([{items}], lambda e: e.value IS NOT NULL)"
 
-    def has_key(self, entries: str, key: str) -> str:
-        """Whether one of the entries has this key."""
-        return f"list_contains(list_transform({entries}, lambda o: o.key), {key})"
-
     def keep(self, entries: str, of: Any) -> str:
         """Entries of which ``of(key)`` is true."""
         return f"list_filter({entries}, lambda e: {of('e.key')})"

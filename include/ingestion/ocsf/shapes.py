@@ -24,9 +24,6 @@ MOST_COLUMNS: Final = 250
 
 _PLAIN: Final = re.compile(r"[^\x00-\x1f]+")
 
-Shape = "Mapping[str, Any]"
-"""A row of `Plan.shapes`."""
-
 
 @dataclass(frozen=True, order=True)
 class Entry:

@@ -387,10 +387,6 @@ class Spark:
         items = ", ".join(f"named_struct('key', {self.text(key)}, 'value', {sql})" for key, sql in pairs)
         return f"filter(array({items}), e -> e.value IS NOT NULL)"
 
-    def has_key(self, entries: str, key: str) -> str:
-        """Whether one of the entries has this key."""
-        return f"array_contains(transform({entries}, o -> o.key), {key})"
-
     def keep(self, entries: str, of: Callable[[str], str]) -> str:
         """Entries of which ``of(key)`` is true."""
         return f"filter({entries}, e -> {of('e.key')})"

@@ -11,7 +11,7 @@ import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from include.ingestion.ocsf.engine import replayed_spec, rules_of
 from include.ingestion.ocsf.language import MappingError, load_mapping
@@ -22,8 +22,6 @@ from include.ingestion.sources import Source, SourceError, load_source, mapping_
 
 if TYPE_CHECKING:
     from include.ingestion.reading import ReadSpec
-
-DEFAULT_REGION: Final = "us-east-1"
 
 
 def main(arguments: list[str]) -> int:
@@ -66,7 +64,7 @@ def job_request(request: dict[str, Any]) -> dict[str, Any]:
     rules = replace(
         rules_of(source),
         default_account=source.account_id.default,
-        default_region=source.region.default or request.get("region") or DEFAULT_REGION,
+        default_region=source.region.default or request.get("region"),
     )
     told: dict[str, Any] = {key: request[key] for key in ("source", "batch", "out", "file_bytes") if key in request}
     return {

@@ -17,9 +17,9 @@ import pytest
 from bench.mapping.generate import write
 from include.ingestion.ocsf import engine as engines
 from include.ingestion.ocsf import parquet
-from include.ingestion.ocsf.engine import Engine, InputObject
+from include.ingestion.ocsf.engine import Engine
 from include.ingestion.ocsf.run import RequestRefused, main, run_request
-from include.ingestion.sources import SOURCES_DIR, load_source, mapping_digest
+from include.ingestion.sources import load_source, mapping_digest
 from include.platform.paths import PROJECT_ROOT
 from tests.include.ingestion.ocsf.engine_runs import Became, raw_of, rows_of, run_file, run_records
 
@@ -426,12 +426,3 @@ def test_what_stays_invalid_in_it_is_set_aside_with_its_reason(tmp_path: Path):
     assert engine.plan.kinds["flow"].broken == ("app: not an attribute of network_activity in OCSF 1.1.0",)
     became = run_records(engine, [b'{"kind":"flow","at":"01/05/2024 10:00:00"}'], tmp_path)
     assert became.aside[1] == ("invalid", "app: not an attribute of network_activity in OCSF 1.1.0")
-
-
-def test_shipped_sources_have_folders():
-    assert (SOURCES_DIR / "windows_sysmon" / "mapping.json").is_file()
-
-
-def test_input_objects_are_compared_by_value():
-    one = InputObject(Path("a"), "b", "k", None, None, None, None)
-    assert one == InputObject(Path("a"), "b", "k", None, None, None, None)
